@@ -1,0 +1,57 @@
+"""Permutation paths between equivalent minima of a neural network: the public names.
+
+Each name is imported on first use (PEP 562), so that ``import saddlescope`` and ``saddlescope --help`` load neither
+JAX nor matplotlib. To add a name: one line for readers and type checkers, one line for Python; a test compares them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saddlescope.errors import SaddlescopeError as SaddlescopeError
+    from saddlescope.outcomes import Outcome as Outcome
+    from saddlescope.paths.find import find_path as find_path
+    from saddlescope.paths.result import Path as Path
+    from saddlescope.paths.result import PermutationPoint as PermutationPoint
+    from saddlescope.problem import data as data
+    from saddlescope.problem.data import Data as Data
+    from saddlescope.problem.networks import Perceptron as Perceptron
+    from saddlescope.problem.problem import Problem as Problem
+    from saddlescope.problem.weights import load_weights as load_weights
+    from saddlescope.problem.weights import save_weights as save_weights
+    from saddlescope.symmetry.neurons import Neurons as Neurons
+    from saddlescope.symmetry.neurons import Slice as Slice
+    from saddlescope.training.train import train as train
+
+__version__ = "0.1.0"
+
+_MODULES = {"data": "saddlescope.problem.data"}
+_HOMES = {
+    "SaddlescopeError": "saddlescope.errors",
+    "Outcome": "saddlescope.outcomes",
+    "find_path": "saddlescope.paths.find",
+    "Path": "saddlescope.paths.result",
+    "PermutationPoint": "saddlescope.paths.result",
+    "Data": "saddlescope.problem.data",
+    "Perceptron": "saddlescope.problem.networks",
+    "Problem": "saddlescope.problem.problem",
+    "load_weights": "saddlescope.problem.weights",
+    "save_weights": "saddlescope.problem.weights",
+    "Neurons": "saddlescope.symmetry.neurons",
+    "Slice": "saddlescope.symmetry.neurons",
+    "train": "saddlescope.training.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home."""
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*_HOMES, *_MODULES, "__version__"])

@@ -1,0 +1,108 @@
+"""Parameter sets (dicts of arrays by name) as vectors and back, fingerprints, and checks at the door.
+
+The order of a flattened parameter set is the dict's own order, never sorted: the layout is explicit in `Layout`.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from saddlescope.errors import NonFiniteError, ShapeError
+
+Parameters = Mapping[str, Any]
+"""A parameter set: arrays (NumPy or JAX) by PyTorch's names, such as ``0.weight``. Never changed in place."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, shapes and offsets of a flattened parameter set. Hashable, so that it can be static under jit."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(parameters: Parameters) -> "Layout":
+        """Return the layout of a parameter set, in the dict's own order."""
+        return Layout(tuple(parameters), tuple(tuple(np.shape(value)) for value in parameters.values()))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of entries of each array."""
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def size(self) -> int:
+        """Number of entries of all arrays together."""
+        return sum(self.sizes)
+
+    def offsets(self) -> dict[str, int]:
+        """Position of each array's first entry in the vector."""
+        starts = np.concatenate([[0], np.cumsum(self.sizes)])[:-1]
+        return {name: int(start) for name, start in zip(self.names, starts, strict=True)}
+
+    def flatten(self, parameters: Parameters) -> Float[Array, " size"]:
+        """Join all arrays, row by row, into one vector (works under jit).
+
+        Raises:
+            ShapeError: names or shapes differ from this layout.
+        """
+        given = Layout(self.names, tuple(tuple(np.shape(parameters.get(name, ()))) for name in self.names))
+        if set(parameters) != set(self.names) or given != self:
+            raise ShapeError(
+                "the parameters do not fit the layout",
+                name="shapes",
+                value=dict(zip(parameters, Layout.of(parameters).shapes, strict=True)),
+                expected=str(dict(zip(self.names, self.shapes, strict=True))),
+            )
+        return jnp.concatenate([jnp.ravel(jnp.asarray(parameters[name])) for name in self.names])
+
+    def unflatten(self, vector: Float[Array, " size"]) -> dict[str, Array]:
+        """Cut a vector into the named arrays (works under jit)."""
+        pieces = jnp.split(vector, np.cumsum(self.sizes)[:-1])
+        return {n: jnp.reshape(p, s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
+
+    def unflatten_numpy(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut the last axis of a NumPy array into the named arrays; leading axes stay."""
+        lead = vector.shape[:-1]
+        pieces = np.split(vector, np.cumsum(self.sizes)[:-1], axis=-1)
+        return {n: p.reshape(lead + s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
+
+
+def to_numpy(parameters: Parameters) -> dict[str, np.ndarray]:
+    """Copy a parameter set into contiguous float64 NumPy arrays, the form in which results are handed out."""
+    return {n: np.ascontiguousarray(np.asarray(jax.device_get(v)), dtype=np.float64) for n, v in parameters.items()}
+
+
+def require_finite(parameters: Parameters, what: str) -> None:
+    """Refuse NaN and infinity, naming the first array and entry that holds one.
+
+    Raises:
+        NonFiniteError: an entry is not finite.
+    """
+    for name, value in parameters.items():
+        finite = np.isfinite(np.asarray(value))
+        if not finite.all():
+            where = tuple(int(i) for i in np.argwhere(~finite)[0])
+            raise NonFiniteError(
+                f"{what} holds {int((~finite).sum())} numbers that are not finite",
+                name=f"{name}{list(where)}",
+                value=np.asarray(value)[where],
+                expected="finite numbers",
+            )
+
+
+def fingerprint(arrays: Parameters) -> str:
+    """Return the SHA-256 (hex) of names, shapes, types and bytes, independent of memory order."""
+    digest = hashlib.sha256()
+    for name, value in arrays.items():
+        array = np.ascontiguousarray(np.asarray(value))
+        digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

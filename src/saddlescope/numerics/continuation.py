@@ -1,0 +1,215 @@
+"""Track a minimiser while the surface's parameter d falls: predictor, corrector, adaptive stride, one compiled loop a leg.
+
+A leg goes from one asked distance to the next in as many strides as smooth tracking needs: when the corrector moves the point far beyond
+the prediction the stride is cut; where cutting does not help, the minimiser has ceased to exist (a fold) and the leg says so.
+"""
+
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Scalar
+
+from saddlescope.numerics.descent import descent
+from saddlescope.numerics.flow import flow
+from saddlescope.numerics.linear import FLAT, tangential_hessian
+from saddlescope.numerics.newton import CONVERGED, NON_FINITE, Iterate, begin, correct
+from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
+
+Solver = Literal["newton", "krylov", "flow", "descent"]
+
+# A leg may be cut into strides up to this factor finer before a far move counts as a fold.
+FINEST = 4096.0
+
+# After so many strides a leg is finished in one: the leg is then reported as a leap or as not converged.
+STRIDES = 200
+
+# The points in between are kept as long as they fit into this many numbers.
+TRACE_NUMBERS = 2**24
+
+# While strides can still be cut, a correction that needs more Newton iterations than this is not worth finishing.
+PATIENCE = 12
+
+
+class Limits(NamedTuple):
+    """Tangential gradient norm to reach, longest single step, iteration limit of one correction."""
+
+    tolerance: Scalar
+    radius: Scalar
+    iterations: Int[Array, ""]
+
+
+class Track(NamedTuple):
+    """State carried along the path: the point, its velocity dx/dd as far as known, and the stride in log d."""
+
+    x: Vector
+    d: Scalar
+    velocity: Vector
+    stride: Scalar
+    fresh: Array  # no velocity is known yet, or a leap has made it meaningless
+
+
+class Leg(NamedTuple):
+    """What happened on one leg: the iterate at its end and the worst of its strides."""
+
+    iterate: Iterate
+    slope: Scalar  # dL/dd along the path
+    curvature: Scalar  # lowest eigenvalue of the tangential Hessian; NaN if not computed
+    iterations: Int[Array, ""]
+    products: Int[Array, ""]
+    strides: Int[Array, ""]
+    leap: Scalar  # largest distance between prediction and correction at the finest stride; 0 when all was smooth
+    leap_from: Vector  # the predicted point of that leap
+    leap_d: Scalar
+    trace: Float[Array, "room size"]  # the points after each accepted stride, the last one excepted
+    trace_d: Float[Array, " room"]
+    traced: Int[Array, ""]
+
+
+def solve(objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: Limits, solver: Solver) -> Iterate:
+    """Minimise on the surface at d from x with the named corrector."""
+    options = {"tolerance": limits.tolerance, "radius": limits.radius, "limit": limits.iterations}
+    if solver == "flow":
+        return flow(objective, surface, x, d, **options)
+    if solver == "descent":
+        return descent(objective, surface, x, d, **options)
+    return correct(objective, surface, x, d, linear="dense" if solver == "newton" else "krylov", **options)
+
+
+def base_motion(surface: Surface, x: Vector, d: Scalar) -> Vector:
+    """Return how the retraction moves x when d changes: the derivative of retract(x, d) with respect to d."""
+    return jax.jvp(lambda e: surface.retract(x, e), (d,), (jnp.ones_like(d),))[1]
+
+
+def dense_velocity(
+    objective: Objective, surface: Surface, x: Vector, d: Scalar, gradient: Vector
+) -> tuple[Vector, Scalar]:
+    """Return dx/dd along the minimisers, T H (dx/dd) = 0, and the lowest eigenvalue of the tangential Hessian."""
+    space = tangent(surface, x, gradient)
+    base = base_motion(surface, x, d)
+    values, vectors = jnp.linalg.eigh(tangential_hessian(objective, surface, x, space))
+    bend = surface.curvature_product(x, space.multipliers, base)
+    force = space.project(objective.hessian_product(x, base) - bend)
+    positive = jnp.maximum(values, FLAT * jnp.max(jnp.abs(values)))
+    return base - space.project(vectors @ ((vectors.T @ force) / positive)), values[0]
+
+
+def _velocity(
+    objective: Objective, surface: Surface, track: Track, found: Iterate, d: Scalar, solver: Solver
+) -> tuple[Vector, Scalar]:
+    """Return the velocity at a corrected point: the tangent where it is cheap, else the secant."""
+    if solver == "newton":
+        return dense_velocity(objective, surface, found.x, d, found.gradient)
+    run = jnp.where(d == track.d, 1.0, d - track.d)
+    return (found.x - track.x) / run, jnp.full_like(d, jnp.nan)
+
+
+class _March(NamedTuple):
+    track: Track
+    leg: Leg
+    running: Array
+
+
+def _stride(
+    objective: Objective,
+    surface: Surface,
+    state: _March,
+    target: Scalar,
+    full: Scalar,
+    limits: Limits,
+    solver: Solver,
+) -> _March:
+    """Try one stride; accept it, or cut it."""
+    track, leg = state.track, state.leg
+    last = track.stride >= jnp.log(track.d / target) * (1 - 1e-12)
+    d = jnp.where(last, target, track.d * jnp.exp(-track.stride))
+    finest = (track.stride <= full / FINEST * 1.001) | (leg.strides >= STRIDES)
+    d = jnp.where(leg.strides >= STRIDES, target, d)
+    last = last | (leg.strides >= STRIDES)
+    ahead = (d - track.d) * jnp.where(track.fresh, 0.0, track.velocity)
+    wild = jnp.linalg.norm(ahead) > 0.1 * jnp.linalg.norm(track.x)
+    ahead = jnp.where(finest & wild, 0.0, ahead)  # better no prediction than one beyond its range
+    guess = surface.retract(track.x + ahead, d)
+    patience = jnp.where(finest | (solver != "newton"), limits.iterations, jnp.minimum(PATIENCE, limits.iterations))
+    found = solve(objective, surface, guess, d, limits._replace(iterations=patience), solver)
+    moved = jnp.linalg.norm(found.x - guess)
+    reach = jnp.linalg.norm(guess - track.x)
+    allowed = jnp.where(track.fresh, limits.radius, 0.5 * reach + 1e-3 * limits.radius)
+    smooth = (found.status == CONVERGED) & (moved <= allowed) & (reach <= 0.1 * jnp.linalg.norm(track.x))
+    accept = smooth | finest
+    leaps = accept & ~smooth & (moved > leg.leap)
+    velocity, curvature = _velocity(objective, surface, track, found, d, solver)
+
+    def pick(new: Array, old: Array) -> Array:
+        return jnp.where(accept, new, old)
+
+    taken = Track(
+        pick(found.x, track.x),
+        pick(d, track.d),
+        pick(velocity, track.velocity),
+        jnp.where(accept, jnp.minimum(2.0 * track.stride, full), jnp.maximum(0.25 * track.stride, full / FINEST)),
+        pick(~smooth & (solver != "newton"), track.fresh),
+    )
+    told = Leg(
+        jax.tree.map(pick, found, leg.iterate),
+        leg.slope,
+        pick(curvature, leg.curvature),
+        leg.iterations + found.iterations,
+        leg.products + found.products,
+        leg.strides + 1,
+        jnp.where(leaps, moved, leg.leap),
+        jnp.where(leaps, guess, leg.leap_from),
+        jnp.where(leaps, d, leg.leap_d),
+        *_write(leg, found.x, d, accept & ~last),
+    )
+    running = ~(accept & last) & ~(accept & (found.status == NON_FINITE))
+    return _March(taken, told, running)
+
+
+def _write(leg: Leg, x: Vector, d: Scalar, wanted: Array) -> tuple[Array, Array, Array]:
+    """Return the trace with one more point, if it is wanted and there is room."""
+    wanted = wanted & (leg.traced < leg.trace.shape[0])
+    at = jnp.minimum(leg.traced, leg.trace.shape[0] - 1)
+    return (
+        leg.trace.at[at].set(jnp.where(wanted, x, leg.trace[at])),
+        leg.trace_d.at[at].set(jnp.where(wanted, d, leg.trace_d[at])),
+        leg.traced + wanted,
+    )
+
+
+@eqx.filter_jit
+def embark(objective: Objective, surface: Surface, x: Vector, d: Scalar, full: Scalar, solver: Solver) -> Track:
+    """Return the track that begins at the minimiser x; with dense Hessians its first velocity is the tangent's."""
+    if solver == "newton":
+        _, gradient = objective.value_and_gradient(x)
+        velocity, _ = dense_velocity(objective, surface, x, d, gradient)
+        return Track(x, d, velocity, full, jnp.asarray(False))
+    return Track(x, d, jnp.zeros_like(x), full, jnp.asarray(True))
+
+
+@eqx.filter_jit
+def march(
+    objective: Objective, surface: Surface, track: Track, target: Scalar, full: Scalar, limits: Limits, solver: Solver
+) -> tuple[Track, Leg]:
+    """Track the minimiser from ``track.d`` down to ``target``; ``full`` is the longest stride in log d.
+
+    Compiled once per shape and solver; pairs, distances and data of equal shape share the program.
+    """
+    here = begin(objective, surface, track.x, track.d, limits.tolerance)
+    zero, none = jnp.asarray(0), jnp.zeros_like(track.d)
+    room = max(1, min(int(STRIDES), TRACE_NUMBERS // track.x.shape[0]))
+    trace = jnp.zeros((room, track.x.shape[0]), track.x.dtype)
+    nan = jnp.full_like(none, jnp.nan)
+    leg = Leg(here, none, nan, zero, zero, zero, none, track.x, none, trace, trace[:, 0], zero)
+    start = _March(track, leg, track.d > target)
+    end = jax.lax.while_loop(
+        lambda s: s.running, lambda s: _stride(objective, surface, s, target, full, limits, solver), start
+    )
+    found = end.leg.iterate
+    slope = found.gradient @ base_motion(surface, found.x, end.track.d)  # the envelope theorem
+    return end.track, end.leg._replace(slope=slope)
+
+
+settle = eqx.filter_jit(solve)
+"""`solve`, compiled: one correction at fixed d."""

@@ -1,0 +1,119 @@
+"""The three distances of a pair of neurons as constraint surfaces in pair coordinates.
+
+* incoming: |theta_m - theta_l| = d, the paper's ([B19] section 4.1);
+* joint:    |theta_m - theta_l|^2 + |a_m - a_l|^2 = d^2, sqrt 2 times the distance to the swap's fixed points;
+* tied:     |theta_m - theta_l| = d and a_m - a_l = (d/d_0) (a_m - a_l)_0, the outgoing sum free.
+
+For homogeneous activations the scale of the pair is fixed in addition: |theta_l| = |theta_m| = 1, so that d cannot shrink by
+rescaling (science notes, section 2.4). All constraints are quadratic in pair coordinates.
+"""
+
+import math
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Scalar
+
+from saddlescope.numerics.tangent import Vector
+from saddlescope.symmetry.coordinates import PairCoordinates
+
+Distance = Literal["incoming", "joint", "tied"]
+
+
+class PairSurface(eqx.Module):
+    """The surface of all parameters at which a pair has a given distance; see the module's head.
+
+    ``outgoing_start`` holds the outgoing differences, in pair coordinates, at the distance ``start``.
+    """
+
+    coordinates: PairCoordinates
+    start: Scalar
+    outgoing_start: Float[Array, " outgoing"]
+    kind: Distance = eqx.field(static=True)
+    unit_incoming: bool = eqx.field(static=True)
+
+    @staticmethod
+    def of(coordinates: PairCoordinates, x: Vector, kind: Distance, *, unit_incoming: bool) -> "PairSurface":
+        """Return the family of surfaces whose first member holds the point x."""
+        outgoing = x[coordinates.outgoing_difference]
+        empty = PairSurface(coordinates, jnp.zeros(()), outgoing, kind, unit_incoming)
+        return PairSurface(coordinates, empty.distance(x), outgoing, kind, unit_incoming)
+
+    def _differences(self) -> Array:
+        incoming, outgoing = self.coordinates.incoming_difference, self.coordinates.outgoing_difference
+        return jnp.concatenate([incoming, outgoing]) if self.kind == "joint" else incoming
+
+    def distance(self, x: Vector) -> Scalar:
+        """Return the distance d of the surface on which x lies."""
+        return math.sqrt(2.0) * jnp.linalg.norm(x[self._differences()])
+
+    def free(self, x: Vector) -> Vector:
+        """Return 0 for prescribed outgoing differences (tied), 1 for all else."""
+        free = jnp.ones_like(x)
+        return free.at[self.coordinates.outgoing_difference].set(0.0) if self.kind == "tied" else free
+
+    def normals(self, x: Vector) -> Float[Array, "constraints size"]:
+        """Return the gradient of the distance and, with the scale fixed, of theta_l.theta_m-type constraints."""
+        places = self._differences()
+        gap = x[places]
+        zero = jnp.zeros_like(x)
+        rows = [zero.at[places].set(gap / jnp.linalg.norm(gap))]
+        if self.unit_incoming:
+            sums, differences = self.coordinates.incoming_sum, self.coordinates.incoming_difference
+            rows.append(zero.at[sums].set(x[differences]).at[differences].set(x[sums]))
+            rows.append(zero.at[sums].set(x[sums]).at[differences].set(x[differences]))
+        return jnp.stack(rows)
+
+    def curvature_product(self, x: Vector, multipliers: Float[Array, " constraints"], v: Vector) -> Vector:
+        """Return sum_i lambda_i Hess h_i v."""
+        places = self._differences()
+        zero = jnp.zeros_like(x)
+        total = zero.at[places].set(multipliers[0] * v[places] / jnp.linalg.norm(x[places]))
+        if self.unit_incoming:
+            sums, differences = self.coordinates.incoming_sum, self.coordinates.incoming_difference
+            total = total.at[sums].add(multipliers[1] * v[differences] + multipliers[2] * v[sums])
+            total = total.at[differences].add(multipliers[1] * v[sums] + multipliers[2] * v[differences])
+        return total
+
+    def retract(self, x: Vector, d: Scalar) -> Vector:
+        """Scale the difference to d; with the scale fixed, bring the sum back to its place and length."""
+        places = self._differences()
+        gap = x[places]
+        x = x.at[places].set(gap * (d / (math.sqrt(2.0) * jnp.linalg.norm(gap))))
+        if self.kind == "tied":
+            x = x.at[self.coordinates.outgoing_difference].set(self.outgoing_start * (d / self.start))
+        if self.unit_incoming:
+            total, gap = x[self.coordinates.incoming_sum], x[self.coordinates.incoming_difference]
+            total = total - gap * ((total @ gap) / (gap @ gap))
+            length = jnp.sqrt(2.0 - gap @ gap)  # |theta_l|^2 + |theta_m|^2 = 2
+            x = x.at[self.coordinates.incoming_sum].set(total * (length / jnp.linalg.norm(total)))
+        return x
+
+
+class PairObjective(eqx.Module):
+    """A problem's loss, seen in the pair coordinates of two of its neurons."""
+
+    problem: eqx.Module
+    coordinates: PairCoordinates
+
+    def value_and_gradient(self, x: Vector) -> tuple[Scalar, Vector]:
+        """Return loss and gradient in pair coordinates."""
+        value, gradient = self.problem.value_and_gradient(self.coordinates.unrotate(x))
+        return value, self.coordinates.rotate(gradient)
+
+    def hessian_product(self, x: Vector, v: Vector) -> Vector:
+        """Return the Hessian times v in pair coordinates."""
+        turn = self.coordinates
+        return turn.rotate(self.problem.hessian_product(turn.unrotate(x), turn.unrotate(v)))
+
+    def hessian(self, x: Vector) -> Float[Array, "size size"]:
+        """Return the dense Hessian in pair coordinates."""
+        hessian = self.problem.hessian(self.coordinates.unrotate(x))
+        half = eqx.filter_vmap(self.coordinates.rotate)(hessian)
+        return eqx.filter_vmap(self.coordinates.rotate)(half.T)
+
+    def precondition(self, x: Vector, shift: Scalar, v: Vector) -> Vector:
+        """Return an approximate solve with the shifted Hessian."""
+        del x, shift
+        return v

@@ -1,0 +1,57 @@
+"""What happened on the way, read off the trail: folds, interior maxima, channels, non-convergence, jumps."""
+
+import numpy as np
+
+from saddlescope.numerics.newton import CONVERGED, OUTCOMES
+from saddlescope.outcomes import Outcome
+from saddlescope.paths.follow import Node, Trail
+from saddlescope.paths.result import Event
+
+# |a_m - a_l| ~ d^p with p below this over the last decade of distances: a channel to infinity (p = -1 in theory).
+CHANNEL_EXPONENT = -0.5
+
+
+def fold_events(trail: Trail) -> list[Event]:
+    """Return one event for each descent that bridged a fold, with the distance and how far the point moved."""
+    distances = np.array([node.distance for node in trail.nodes])
+    events = []
+    for distance, moved in trail.folds:
+        at = int(np.flatnonzero(distances >= distance * (1 - 1e-12))[-1])
+        detail = f"the minimiser ceased to exist here; descent at fixed distance moved the parameters by {moved:.3g}"
+        events.append(Event(Outcome.FOLD, distance, trail.nodes[at].loss, at, detail))
+    return events
+
+
+def convergence_events(trail: Trail, tolerance: float) -> list[Event]:
+    """Return one event for each asked distance at which the tolerance was missed."""
+    return [
+        Event(
+            Outcome.NOT_CONVERGED,
+            node.distance,
+            node.loss,
+            k,
+            f"{OUTCOMES[node.status]}: tangential gradient norm {node.residual:.3g} above {tolerance:.3g}",
+        )
+        for k, node in enumerate(trail.nodes)
+        if node.kind == "asked" and node.status != CONVERGED
+    ]
+
+
+def interior_maxima(nodes: tuple[Node, ...]) -> list[int]:
+    """Return the nodes k at which the loss stops rising: dL/dd < 0 at k (rising as d falls) and > 0 at k + 1."""
+    found = []
+    for k, (here, after) in enumerate(zip(nodes[:-1], nodes[1:], strict=True)):
+        known = np.isfinite(here.slope) and np.isfinite(after.slope)
+        # At the rounding level of the gradient the sign of the slope says nothing.
+        clear = known and min(abs(here.slope), abs(after.slope)) > 10.0 * max(here.residual, after.residual)
+        if clear and here.slope < 0 < after.slope:
+            found.append(k)
+    return found
+
+
+def growth_exponent(distances: np.ndarray, gaps: np.ndarray) -> float:
+    """Return p of gaps ~ distances^p over the last decade of distances; NaN with fewer than three points."""
+    late = (distances <= 10.0 * distances[-1]) & (gaps > 0)
+    if late.sum() < 3:
+        return float("nan")
+    return float(np.polyfit(np.log(distances[late]), np.log(gaps[late]), 1)[0])

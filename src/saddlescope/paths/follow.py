@@ -1,0 +1,177 @@
+"""Follow the constrained minimiser from the first distance to the last, and settle in the mirror plane.
+
+Everything here is in pair coordinates and in float64; `find` turns it into a `Path`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from saddlescope.numerics.continuation import Leg, Limits, Solver, Track, embark, march, settle
+from saddlescope.numerics.newton import CONVERGED, NON_FINITE, OUTCOMES, Iterate
+from saddlescope.numerics.tangent import Unconstrained
+from saddlescope.paths.constraint import PairObjective, PairSurface
+
+Progress = Callable[[int, int, str], None]
+
+# Weights this many times larger than at the start mean that the branch runs off to infinity.
+RUNAWAY = 30.0
+
+# A branch that misses its tolerance at this many asked distances in a row is given up.
+PATIENCE = 3
+
+# A descent that bridges a fold is stored with at most this many points.
+BRIDGE = 400
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stored point of the path, in pair coordinates, with what was measured there."""
+
+    x: np.ndarray
+    distance: float
+    loss: float
+    residual: float
+    gradient: float  # norm of the full gradient
+    slope: float
+    curvature: float
+    iterations: int
+    status: int
+    kind: str = "asked"  # | "between": a minimiser between asked distances | "bridge": on a descent that leaves a fold
+
+
+@dataclass(frozen=True)
+class Trail:
+    """The nodes in order, the folds met, and why following stopped early (None: it did not)."""
+
+    nodes: tuple[Node, ...]
+    folds: tuple[tuple[float, float], ...]  # distance, and how far the descent moved the parameters
+    stopped: str | None
+    iterations: int
+    products: int
+
+
+def distances_between(first: float, reach: float, steps: int) -> np.ndarray:
+    """Return ``steps`` log-spaced distances from ``first`` to ``reach * first``."""
+    return first * np.logspace(0.0, np.log10(reach), steps)
+
+
+def node_of(iterate: Iterate, distance: float, slope: float, curvature: float, *, kind: str = "asked") -> Node:
+    """Return the record of one iterate."""
+    return Node(
+        np.asarray(iterate.x),
+        distance,
+        float(iterate.value),
+        float(iterate.residual),
+        float(jnp.linalg.norm(iterate.gradient)),
+        slope,
+        curvature,
+        int(iterate.iterations),
+        int(iterate.status),
+        kind,
+    )
+
+
+def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
+    """Return the points of the descent at fixed distance by which a fold is left, from the last good prediction on."""
+    one = limits._replace(iterations=jnp.asarray(1))
+    x, d = leg.leap_from, leg.leap_d
+    nodes: list[Node] = []
+    for _ in range(BRIDGE):
+        iterate = settle(objective, surface, x, d, one, solver)
+        nodes.append(node_of(iterate, float(d), float("nan"), float("nan"), kind="bridge"))
+        if int(iterate.status) in (CONVERGED, NON_FINITE) or bool(jnp.all(iterate.x == x)):
+            break
+        x = iterate.x
+    return nodes
+
+
+def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
+    """Return the points between two asked distances: accepted strides, and the descent if a fold was bridged."""
+    still = limits._replace(iterations=jnp.asarray(0))
+    ds, xs = np.asarray(leg.trace_d)[: int(leg.traced)], leg.trace
+    fold = float(leg.leap_d) if float(leg.leap) > 0 and solver == "newton" else 0.0
+    bridged = fold == 0.0
+    nodes: list[Node] = []
+    for k, d in enumerate(ds):
+        if not bridged and d <= fold:
+            nodes += bridge(objective, surface, leg, limits, solver)
+            bridged = True
+        # Evaluated with the matrix-free corrector at zero iterations: nothing but value and gradient.
+        iterate = settle(objective, surface, xs[k], jnp.asarray(d), still, "krylov")
+        nodes.append(node_of(iterate, float(d), float("nan"), float("nan"), kind="between"))
+    if not bridged:
+        nodes += bridge(objective, surface, leg, limits, solver)
+    return nodes
+
+
+def _gives_up(nodes: list[Node], start: float) -> str | None:
+    """Return why following the branch further makes no sense, or None."""
+    last = nodes[-1]
+    if last.status == NON_FINITE:
+        return "the loss or the gradient is not finite"
+    growth = float(np.linalg.norm(last.x)) / start
+    if growth > RUNAWAY:
+        return f"the weights have grown {growth:.3g}-fold"
+    recent = [node for node in nodes if node.kind == "asked"][-PATIENCE:]
+    if len(recent) == PATIENCE and all(node.status != CONVERGED for node in recent):
+        return f"the tolerance was missed at {PATIENCE} distances in a row ({OUTCOMES[last.status]})"
+    return None
+
+
+def follow(
+    objective: PairObjective,
+    surface: PairSurface,
+    x: Array,
+    distances: np.ndarray,
+    limits: Limits,
+    solver: Solver,
+    progress: Progress | None = None,
+) -> Trail:
+    """Track the minimiser through all asked distances, one compiled march a leg."""
+    full = jnp.asarray(np.log(distances[0] / distances[-1]) / (len(distances) - 1))
+    first = settle(objective, surface, x, jnp.asarray(distances[0]), limits._replace(iterations=jnp.asarray(0)), solver)
+    nodes = [node_of(first, float(distances[0]), float("nan"), float("nan"))]
+    nodes[0] = Node(**{**vars(nodes[0]), "status": CONVERGED})
+    start = max(float(jnp.linalg.norm(x)), 1e-300)
+    track: Track = embark(objective, surface, x, jnp.asarray(distances[0]), full, solver)
+    folds: list[tuple[float, float]] = []
+    iterations = products = 0
+    for k, distance in enumerate(distances[1:], start=1):
+        track, leg = march(objective, surface, track, jnp.asarray(distance), full, limits, solver)
+        iterations += int(leg.iterations)
+        products += int(leg.products)
+        nodes += between(objective, surface, leg, limits, solver)
+        if float(leg.leap) > 0:
+            folds.append((float(leg.leap_d), float(leg.leap)))
+        nodes.append(node_of(leg.iterate, float(distance), float(leg.slope), float(leg.curvature)))
+        if progress is not None:
+            progress(k, len(distances) - 1, f"distance {distance:.2e}, loss {nodes[-1].loss:.4e}")
+        why = _gives_up(nodes, start)
+        if why is not None:
+            return Trail(tuple(nodes), tuple(folds), why, iterations, products)
+    return Trail(tuple(nodes), tuple(folds), None, iterations, products)
+
+
+def mirror_mask(surface: PairSurface, x: Array) -> Array:
+    """Return 0 on all differences of the pair, 1 elsewhere: the fixed points of the swap."""
+    places = surface.coordinates
+    return jnp.ones_like(x).at[places.incoming_difference].set(0.0).at[places.outgoing_difference].set(0.0)
+
+
+def settle_in_mirror(
+    objective: PairObjective, surface: PairSurface, x: Array, limits: Limits, solver: Solver
+) -> tuple[Iterate, Iterate]:
+    """Put the distance to zero and minimise among the swap's fixed points, which is the network with one neuron less.
+
+    Returns the point right after merging, unmoved, and the settled one.
+    """
+    mask = mirror_mask(surface, x)
+    plane = Unconstrained(mask)
+    none = jnp.asarray(0.0)
+    still = limits._replace(iterations=jnp.asarray(0))
+    merged = settle(objective, plane, x * mask, none, still, solver)
+    return merged, settle(objective, plane, x * mask, none, limits, solver)

@@ -1,0 +1,104 @@
+"""What a permutation path is, as a frozen record of arrays. How it was found is not known here.
+
+Times t in [0, 1/4] belong to the falling distance, [1/4, 1/2] to the transfer of outgoing weights at distance
+zero, and the second half is the mirror image gamma(t) = swap(gamma(1 - t)) ([B19] section 4.1).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from saddlescope.outcomes import Outcome
+from saddlescope.symmetry.neurons import Neurons
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathSettings:
+    """What the caller asked for. Distances are in units of the parameters; ``reach`` is the last/first distance."""
+
+    distance: str = "tied"  # "incoming" | "joint" | "tied"
+    steps: int = 200
+    reach: float = 1e-4
+    solver: str = "auto"  # "auto" | "newton" | "krylov" | "flow" | "descent"
+    tolerance: float | None = None  # tangential gradient norm; None: 1e-10 dense, relative 1e-4 matrix-free
+    max_iterations: int = 200
+    polish: bool = True
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened on the way: fold, interior-maximum, channel, not-converged, jump."""
+
+    kind: Outcome
+    distance: float
+    loss: float
+    node: int
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermutationPoint:
+    """Two neurons coincide: a critical point of the network with one neuron less, lifted by splitting.
+
+    ``loss_gap`` is the loss here minus the loss at the end of the path, extrapolated to distance zero.
+    """
+
+    layer: int
+    pair: tuple[int, int]
+    parameters: dict[str, np.ndarray]
+    reduced: dict[str, np.ndarray]
+    loss: float
+    gradient_norm: float
+    reduced_gradient_norm: float
+    shares: tuple[float, float]
+    loss_gap: float
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """The first half of a permutation path; `at` gives all of gamma: [0, 1] -> parameters.
+
+    Node k has ``times[k]`` in [0, 1/4], rising, and ``distances[k]``, falling; the last node, if a permutation
+    point was reached, has distance 0. ``gradient_norms`` are tangential (along the constraint surface).
+    ``slopes`` is dL/d(distance) along the path; ``curvatures`` the smallest eigenvalue of the tangential Hessian
+    (NaN where it was not computed). ``outgoing_norms`` has one column per neuron of the pair.
+    """
+
+    layer: int
+    pair: tuple[int, int]
+    neurons: Neurons
+    settings: PathSettings
+    solver: str
+    gauge: str  # "none" | "unit-incoming"
+    times: np.ndarray
+    distances: np.ndarray
+    losses: np.ndarray
+    gradient_norms: np.ndarray
+    full_gradient_norms: np.ndarray
+    slopes: np.ndarray
+    curvatures: np.ndarray
+    iterations: np.ndarray
+    converged: np.ndarray
+    kinds: np.ndarray  # "asked" distance | "between" two of them | "bridge": a point of a descent that leaves a fold
+    outgoing_norms: np.ndarray
+    accuracies: np.ndarray | None
+    parameters: dict[str, np.ndarray]  # each (nodes, *shape)
+    events: tuple[Event, ...]
+    ending: Outcome
+    reasons: tuple[str, ...]
+    permutation_point: PermutationPoint | None
+    barrier: float
+    continuous: bool
+    largest_deviation: float
+    tolerance: float
+    evaluations: dict[str, int]
+    seconds: float
+    fingerprints: dict[str, str]
+    versions: dict[str, str] = field(default_factory=dict)
+    problem: dict[str, object] = field(default_factory=dict)  # what a reader needs to rebuild the Problem
+
+    @property
+    def loss_at_point(self) -> float | None:
+        """Loss at the permutation point, or None when the path has none."""
+        return None if self.permutation_point is None else self.permutation_point.loss

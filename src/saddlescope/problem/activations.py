@@ -1,0 +1,88 @@
+"""Activation functions and the facts about them that the science needs: scale, kinks, parity."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import erf as error_function
+from jaxtyping import Array
+
+from saddlescope.errors import SettingsError
+
+Parity = Literal["odd", "odd+constant", "even+linear", "none"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function g and what is known of it.
+
+    ``homogeneous``: g(s z) = s g(z) for s > 0. ``kinked``: g' jumps somewhere. ``parity``: symmetries of g beyond
+    permutation, which give further equivalent networks (science notes, section 3).
+    """
+
+    name: str
+    function: Callable[[Array], Array]
+    homogeneous: bool = False
+    kinked: bool = False
+    parity: Parity = "none"
+
+
+def _erf(z: Array) -> Array:
+    return error_function(z / jnp.sqrt(jnp.asarray(2.0, z.dtype)))
+
+
+def _gelu(z: Array) -> Array:
+    return jax.nn.gelu(z, approximate=False)
+
+
+def _sigmoid_softplus(z: Array) -> Array:
+    return jax.nn.sigmoid(4.0 * z) + jax.nn.softplus(z)
+
+
+def _leaky_relu(z: Array) -> Array:
+    return jnp.where(z > 0, z, 0.01 * z)
+
+
+def _identity(z: Array) -> Array:
+    return z
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    entry.name: entry
+    for entry in (
+        Activation("relu", jax.nn.relu, homogeneous=True, kinked=True),
+        Activation("leaky_relu", _leaky_relu, homogeneous=True, kinked=True),
+        Activation("tanh", jnp.tanh, parity="odd"),
+        Activation("sigmoid", jax.nn.sigmoid, parity="odd+constant"),
+        Activation("softplus", jax.nn.softplus, parity="even+linear"),
+        Activation("gelu", _gelu, parity="even+linear"),
+        Activation("silu", jax.nn.silu, parity="even+linear"),
+        Activation("erf", _erf, parity="odd"),
+        Activation("exp", jnp.exp),
+        Activation("identity", _identity, parity="odd"),
+        Activation("sine", jnp.sin, parity="odd"),
+        Activation("sigmoid_softplus", _sigmoid_softplus),
+    )
+}
+"""Slope of leaky_relu: 0.01; gelu: the exact one; erf: erf(z/sqrt 2); sigmoid_softplus: sigmoid(4z) + softplus(z) [S21]."""
+
+
+def activation(name: str) -> Activation:
+    """Return the activation with this name.
+
+    Raises:
+        SettingsError: no such activation; the nearest name is suggested.
+    """
+    if name not in ACTIVATIONS:
+        near = difflib.get_close_matches(name, ACTIVATIONS, n=1)
+        raise SettingsError(
+            "unknown activation",
+            name="activation",
+            value=name,
+            expected=f"one of {', '.join(ACTIVATIONS)}",
+            advice=f"Did you mean {near[0]}?" if near else None,
+        )
+    return ACTIVATIONS[name]

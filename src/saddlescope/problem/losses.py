@@ -1,0 +1,22 @@
+"""Losses per sample, as functions of outputs and targets; the mean over samples is taken by `Problem`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Loss = Callable[[Float[Array, "samples outputs"], Array], Float[Array, " samples"]]
+
+NAMES = ("mse", "normalised", "cross_entropy")
+
+
+def squared_error(outputs: Float[Array, "samples outputs"], targets: Float[Array, "samples outputs"]) -> Array:
+    """Return the squared error of each sample, mean over outputs (PyTorch's MSELoss before its mean over samples)."""
+    return jnp.mean((outputs - targets) ** 2, axis=1)
+
+
+def cross_entropy(logits: Float[Array, "samples outputs"], labels: Array) -> Array:
+    """Return the negative log-likelihood of each sample's label."""
+    chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return jax.scipy.special.logsumexp(logits, axis=1) - chosen

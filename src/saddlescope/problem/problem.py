@@ -1,0 +1,277 @@
+"""A problem is a network, data and a loss: value, gradient and curvature products over the full batch.
+
+L(theta) = mean over samples of the loss + weight_decay/2 |theta|^2 + norm_barrier/3 max(0, |theta|^2/2 - R)^3, with R = 1000 times the number of
+parameters. The batch is summed in chunks of bounded memory. Data are leaves of the pytree, so functions compiled for one
+data set serve all of equal shape.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Scalar
+
+from saddlescope.arrays import Parameters, fingerprint, to_numpy
+from saddlescope.errors import SettingsError, ShapeError
+from saddlescope.precision import float64, in_float64
+from saddlescope.problem import losses
+
+CHUNK_BYTES = 256 * 2**20
+"""Bound on the activations kept for one chunk's gradient; four copies of every layer's width, 8 bytes each."""
+
+
+def _check(network: Any, data: Any, loss: Any) -> None:
+    """Refuse data that does not fit the network or the loss."""
+    width, outputs = network.widths[0], network.widths[-1]
+    if data.inputs.shape[1] != width:
+        raise ShapeError("data and network do not fit", name="inputs per sample", value=data.inputs.shape[1], expected=str(width))
+    if isinstance(loss, str) and loss not in losses.NAMES:
+        raise SettingsError("unknown loss", name="loss", value=loss, expected=", ".join(losses.NAMES))
+    if loss == "cross_entropy":
+        if data.labels is None:
+            raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer a sample")
+        top, low = int(data.labels.max()), int(data.labels.min())
+        if low < 0 or top >= outputs:
+            bad = low if low < 0 else top
+            raise ShapeError("a label has no output", name="label", value=bad, expected=f"0 to {outputs - 1}")
+    elif isinstance(loss, str):
+        if data.targets is None:
+            raise ShapeError(
+                "this loss needs targets",
+                name="loss",
+                value=loss,
+                expected="data with targets",
+                advice="Use cross_entropy for labels, or the network's own outputs as targets",
+            )
+        if data.targets.shape[1] != outputs:
+            raise ShapeError("data and network do not fit", name="targets per sample", value=data.targets.shape[1], expected=str(outputs))
+
+
+class Problem(eqx.Module):
+    """Network + data + loss, as a function of a flat vector of parameters or of a parameter set.
+
+    ``loss``: "mse" (mean over samples and outputs), "normalised" (mse / mean squared target, [B19] Fig. 3),
+    "cross_entropy" (logits and labels), or a function (outputs, targets) -> loss of each sample. The methods on
+    flat vectors are pure, jittable and want float64; those on parameter sets (`loss_of`, `gradient_of`, `accuracy`)
+    see to it themselves.
+    """
+
+    network: Any = eqx.field(static=True)
+    loss: Any = eqx.field(static=True)
+    samples: int = eqx.field(static=True)
+    inputs: Float[Array, "chunks chunk inputs"]
+    targets: Array
+    weights: Float[Array, "chunks chunk"]
+    labels: Array | None
+    scale: Scalar
+    weight_decay: Scalar
+    norm_barrier: Scalar
+
+    def __init__(
+        self,
+        network: Any,
+        data: Any,
+        *,
+        loss: Any = "mse",
+        weight_decay: float = 0.0,
+        norm_barrier: float = 0.0,
+        chunk: int | None = None,
+    ) -> None:
+        """Check that all fits and lay the data out in chunks.
+
+        Args:
+            network: for example a `Perceptron`.
+            data: inputs with targets or labels.
+            loss: a name or a function, see the class.
+            weight_decay: factor of |theta|^2 / 2.
+            norm_barrier: factor of max(0, |theta|^2/2 - R)^3 / 3.
+            chunk: samples per chunk; None keeps the memory of one chunk's gradient within `CHUNK_BYTES`.
+
+        Raises:
+            ShapeError: data that does not fit the network or the loss.
+            SettingsError: an unknown loss, a negative penalty, or a chunk below 1.
+        """
+        _check(network, data, loss)
+        for name, value in (("weight_decay", weight_decay), ("norm_barrier", norm_barrier)):
+            if not value >= 0.0:
+                raise SettingsError("a penalty cannot be negative", name=name, value=value, expected="0 or more")
+        if chunk is not None and chunk < 1:
+            raise SettingsError("a chunk needs samples", name="chunk", value=chunk, expected="1 or more")
+        samples = data.inputs.shape[0]
+        fits = max(1, CHUNK_BYTES // (32 * sum(network.widths[1:])))
+        size = min(samples, chunk or fits)
+        wanted = data.labels if loss == "cross_entropy" or data.targets is None else data.targets
+        self.network, self.loss, self.samples = network, loss, samples
+        with float64():
+            self.inputs = jnp.asarray(_chunked(data.inputs, size))
+            self.targets = jnp.asarray(_chunked(wanted, size))
+            self.weights = jnp.asarray(_weights(samples, size))
+            self.labels = None if data.labels is None else jnp.asarray(data.labels)
+            square = float(np.mean(np.square(data.targets))) if loss == "normalised" else 1.0
+            if square == 0.0:
+                raise ShapeError("all targets are zero, so the loss cannot be normalised", name="mean squared target", value=0.0)
+            self.scale = jnp.asarray(1.0 / (square * samples))
+            self.weight_decay = jnp.asarray(float(weight_decay))
+            self.norm_barrier = jnp.asarray(float(norm_barrier))
+
+    # On flat vectors: pure.
+
+    def value(self, theta: Float[Array, " size"]) -> Scalar:
+        """Return the loss."""
+        return self._sum(lambda chunk: self._chunk_loss(theta, chunk)) + self._penalty(theta)
+
+    def value_and_gradient(self, theta: Float[Array, " size"]) -> tuple[Scalar, Float[Array, " size"]]:
+        """Return the loss and its gradient."""
+        value, gradient = self._sum(lambda chunk: jax.value_and_grad(self._chunk_loss)(theta, chunk))
+        extra, slope = jax.value_and_grad(self._penalty)(theta)
+        return value + extra, gradient + slope
+
+    def gradient(self, theta: Float[Array, " size"]) -> Float[Array, " size"]:
+        """Return the gradient of the loss."""
+        return self.value_and_gradient(theta)[1]
+
+    def hessian_product(self, theta: Float[Array, " size"], v: Float[Array, " size"]) -> Float[Array, " size"]:
+        """Return the Hessian times v, forward over reverse."""
+
+        def product(chunk: _Chunk) -> Array:
+            return jax.jvp(lambda at: jax.grad(self._chunk_loss)(at, chunk), (theta,), (v,))[1]
+
+        return self._sum(product) + self._penalty_product(theta, v)
+
+    def gauss_newton_product(self, theta: Float[Array, " size"], v: Float[Array, " size"]) -> Float[Array, " size"]:
+        """Return J^T (d^2 loss / d outputs^2) J v, plus the Hessian of the penalties times v."""
+
+        def product(chunk: _Chunk) -> Array:
+            def outputs(at: Array) -> Array:
+                return self._chunk_outputs(at, chunk)
+
+            here, along = jax.jvp(outputs, (theta,), (v,))
+            slope = jax.grad(lambda out: self._reduce(out, chunk))
+            bend = jax.jvp(slope, (here,), (along,))[1]
+            return jax.vjp(outputs, theta)[1](bend)[0]
+
+        return self._sum(product) + self._penalty_product(theta, v)
+
+    def hessian(self, theta: Float[Array, " size"]) -> Float[Array, "size size"]:
+        """Return the dense Hessian, from Hessian products in batches."""
+        identity = jnp.eye(theta.shape[0], dtype=theta.dtype)
+        return jax.lax.map(lambda v: self.hessian_product(theta, v), identity, batch_size=32)
+
+    def outputs(self, theta: Float[Array, " size"]) -> Float[Array, "samples outputs"]:
+        """Return the network's outputs for every sample, in the data's order."""
+        parameters = self.network.layout.unflatten(theta)
+        out = jax.lax.map(lambda inputs: self.network.apply(parameters, inputs), self.inputs)
+        return out.reshape(-1, out.shape[-1])[: self.samples]
+
+    # On parameter sets: public, in float64, NumPy out.
+
+    @in_float64
+    def loss_of(self, parameters: Parameters) -> float:
+        """Return the loss of a parameter set."""
+        self.network.check(parameters)
+        return float(_value(self, self.network.layout.flatten(parameters)))
+
+    @in_float64
+    def gradient_of(self, parameters: Parameters) -> dict[str, np.ndarray]:
+        """Return the gradient of the loss, array by array."""
+        self.network.check(parameters)
+        layout = self.network.layout
+        return to_numpy(layout.unflatten(_gradient(self, layout.flatten(parameters))))
+
+    @in_float64
+    def outputs_of(self, parameters: Parameters) -> np.ndarray:
+        """Return the network's outputs, (samples, outputs), in the data's order."""
+        self.network.check(parameters)
+        return np.asarray(_outputs(self, self.network.layout.flatten(parameters)))
+
+    @in_float64
+    def accuracy(self, parameters: Parameters) -> float | None:
+        """Return the share of samples whose largest output is the label's; None without labels."""
+        if self.labels is None:
+            return None
+        return float(_accuracy(self, self.network.layout.flatten(parameters)))
+
+    def fingerprint(self, parameters: Parameters) -> dict[str, str]:
+        """Return SHA-256 fingerprints of the data, as laid out, and of the parameters."""
+        data = {"inputs": self.inputs, "targets": self.targets}
+        flat = {name: np.asarray(value).reshape(-1, *value.shape[2:])[: self.samples] for name, value in data.items()}
+        return {"data": fingerprint(flat), "parameters": fingerprint(parameters)}
+
+    # Inside.
+
+    def _chunk_outputs(self, theta: Array, chunk: "_Chunk") -> Array:
+        return self.network.apply(self.network.layout.unflatten(theta), chunk.inputs)
+
+    def _reduce(self, outputs: Array, chunk: "_Chunk") -> Scalar:
+        function = {"mse": losses.squared_error, "normalised": losses.squared_error}.get(self.loss, self.loss)
+        function = losses.cross_entropy if self.loss == "cross_entropy" else function
+        return self.scale * jnp.sum(chunk.weights * function(outputs, chunk.targets))
+
+    def _chunk_loss(self, theta: Array, chunk: "_Chunk") -> Scalar:
+        return self._reduce(self._chunk_outputs(theta, chunk), chunk)
+
+    def _sum(self, term: Callable[["_Chunk"], Any]) -> Any:
+        """Add a term over all chunks; a single chunk needs no loop."""
+        chunks = _Chunk(self.inputs, self.targets, self.weights)
+        first = jax.tree.map(lambda leaf: leaf[0], chunks)
+        if self.inputs.shape[0] == 1:
+            return term(first)
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, first))
+
+        def add(total: Any, chunk: "_Chunk") -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, term(chunk)), None
+
+        return jax.lax.scan(add, zero, chunks)[0]
+
+    def _penalty(self, theta: Array) -> Scalar:
+        half = 0.5 * theta @ theta
+        beyond = jnp.maximum(0.0, half - 1000.0 * theta.shape[0])
+        return self.weight_decay * half + self.norm_barrier * beyond**3 / 3.0
+
+    def _penalty_product(self, theta: Array, v: Array) -> Array:
+        return jax.jvp(jax.grad(self._penalty), (theta,), (v,))[1]
+
+
+class _Chunk(NamedTuple):
+    """One chunk: inputs, targets or labels, and weight 1 for each sample, 0 for padding."""
+
+    inputs: Array
+    targets: Array
+    weights: Array
+
+
+def _chunked(rows: np.ndarray, size: int) -> np.ndarray:
+    """Return rows as (chunks, size, ...), the last chunk padded with copies of the first row."""
+    missing = -len(rows) % size
+    if missing:
+        rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
+    return rows.reshape(-1, size, *rows.shape[1:])
+
+
+def _weights(samples: int, size: int) -> np.ndarray:
+    """Return 1 for each sample and 0 for padding, (chunks, size)."""
+    padded = samples + (-samples % size)
+    return (np.arange(padded) < samples).astype(np.float64).reshape(-1, size)
+
+
+@eqx.filter_jit
+def _value(problem: Problem, theta: Array) -> Scalar:
+    return problem.value(theta)
+
+
+@eqx.filter_jit
+def _gradient(problem: Problem, theta: Array) -> Array:
+    return problem.gradient(theta)
+
+
+@eqx.filter_jit
+def _outputs(problem: Problem, theta: Array) -> Array:
+    return problem.outputs(theta)
+
+
+@eqx.filter_jit
+def _accuracy(problem: Problem, theta: Array) -> Scalar:
+    return jnp.mean(jnp.argmax(problem.outputs(theta), axis=1) == problem.labels)
