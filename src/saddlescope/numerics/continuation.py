@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Scalar
 from saddlescope.numerics.descent import descent
 from saddlescope.numerics.flow import flow
 from saddlescope.numerics.linear import FLAT, tangential_hessian
-from saddlescope.numerics.newton import CONVERGED, NON_FINITE, Iterate, begin, correct
+from saddlescope.numerics.newton import CONVERGED, NON_FINITE, Iterate, begin, correct, correct_traced
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
 
 Solver = Literal["newton", "krylov", "flow", "descent"]
@@ -213,3 +213,21 @@ def march(
 
 settle = eqx.filter_jit(solve)
 """`solve`, compiled: one correction at fixed d."""
+
+
+@eqx.filter_jit
+def descend(
+    objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: Limits, solver: Solver
+) -> tuple[Iterate, Array, Array, Int[Array, ""]]:
+    """Return one Newton-like correction at fixed d with all points that it passed: iterate, points, values, count."""
+    return correct_traced(
+        objective,
+        surface,
+        x,
+        d,
+        tolerance=limits.tolerance,
+        radius=limits.radius,
+        limit=limits.iterations,
+        linear="krylov" if solver == "krylov" else "dense",
+        room=max(2, min(2048, TRACE_NUMBERS // x.shape[0])),
+    )

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Scalar
+from jaxtyping import Array, Float, Int, Scalar
 
 from saddlescope.numerics.linear import dense_step, krylov_step
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
@@ -126,3 +126,32 @@ def correct(
         begin(objective, surface, x, d, tolerance),
     )
     return end._replace(status=jnp.where(end.status == RUNNING, MAX_STEPS, end.status))
+
+
+def correct_traced(
+    objective: Objective,
+    surface: Surface,
+    x: Vector,
+    d: Scalar,
+    *,
+    tolerance: Scalar,
+    radius: Scalar,
+    limit: Int[Array, ""],
+    linear: Linear,
+    room: int,
+) -> tuple[Iterate, Float[Array, "room size"], Float[Array, " room"], Int[Array, ""]]:
+    """Do as `correct`, and return also every iterate up to ``room``, their values, and how many there are."""
+    first = begin(objective, surface, x, d, tolerance)
+    points = jnp.zeros((room, x.shape[0]), x.dtype).at[0].set(first.x)
+    values = jnp.zeros((room,), x.dtype).at[0].set(first.value)
+
+    def step(carry: tuple[Iterate, Array, Array]) -> tuple[Iterate, Array, Array]:
+        state = advance(objective, surface, carry[0], d, tolerance, radius, linear)
+        at = jnp.minimum(state.iterations, room - 1)
+        return state, carry[1].at[at].set(state.x), carry[2].at[at].set(state.value)
+
+    end, points, values = jax.lax.while_loop(
+        lambda c: (c[0].status == RUNNING) & (c[0].iterations < limit), step, (first, points, values)
+    )
+    status = jnp.where(end.status == RUNNING, MAX_STEPS, end.status)
+    return end._replace(status=status), points, values, jnp.minimum(end.iterations + 1, room)

@@ -12,11 +12,17 @@ import math
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from saddlescope.numerics.tangent import Vector
+from saddlescope.problem.kronecker import Factors, apply
+from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.coordinates import PairCoordinates
+
+# The preconditioner's damping, as a share of its largest eigenvalue.
+DAMPING = 1e-6
 
 Distance = Literal["incoming", "joint", "tied"]
 
@@ -92,10 +98,11 @@ class PairSurface(eqx.Module):
 
 
 class PairObjective(eqx.Module):
-    """A problem's loss, seen in the pair coordinates of two of its neurons."""
+    """A problem's loss, seen in the pair coordinates of two of its neurons; ``factors`` precondition large solves."""
 
-    problem: eqx.Module
+    problem: Problem
     coordinates: PairCoordinates
+    factors: Factors | None = None
 
     def value_and_gradient(self, x: Vector) -> tuple[Scalar, Vector]:
         """Return loss and gradient in pair coordinates."""
@@ -109,11 +116,15 @@ class PairObjective(eqx.Module):
 
     def hessian(self, x: Vector) -> Float[Array, "size size"]:
         """Return the dense Hessian in pair coordinates."""
-        hessian = self.problem.hessian(self.coordinates.unrotate(x))
-        half = eqx.filter_vmap(self.coordinates.rotate)(hessian)
-        return eqx.filter_vmap(self.coordinates.rotate)(half.T)
+        half = jax.vmap(self.coordinates.rotate)(self.problem.hessian(self.coordinates.unrotate(x)))
+        return jax.vmap(self.coordinates.rotate)(half.T)
 
     def precondition(self, x: Vector, shift: Scalar, v: Vector) -> Vector:
-        """Return an approximate solve with the shifted Hessian."""
-        del x, shift
-        return v
+        """Return an approximate solve with the shifted Hessian; v itself where there are no factors."""
+        del x
+        if self.factors is None:
+            return v
+        network = self.problem.network
+        top = jnp.max(jnp.stack([layer.input_values[-1] * layer.output_values[-1] for layer in self.factors]))
+        shift = jnp.maximum(shift, DAMPING * top)
+        return self.coordinates.rotate(apply(network, self.factors, shift, self.coordinates.unrotate(v)))

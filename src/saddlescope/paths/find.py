@@ -17,6 +17,8 @@ from saddlescope.paths.ending import Found, finish
 from saddlescope.paths.follow import Progress, distances_between, follow
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.precision import in_float64
+from saddlescope.problem.kronecker import factors
+from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.gauge import fix_scale, most_similar_pair
@@ -114,9 +116,11 @@ def find_path(
         start = to_numpy(fix_scale(start, neurons, units=pair))
 
     coordinates = PairCoordinates.of(neurons, layout, pair)
-    objective = PairObjective(problem, coordinates)
-    x = coordinates.rotate(layout.flatten(start))
     solver = choose_solver(settings, layout.size)
+    theta = layout.flatten(start)
+    factored = solver == "krylov" and isinstance(network, Perceptron)
+    objective = PairObjective(problem, coordinates, factors(problem, theta) if factored else None)
+    x = coordinates.rotate(theta)
     tolerance = settings.tolerance or (KRYLOV_TOLERANCE if solver == "krylov" else DENSE_TOLERANCE)
     radius = RADIUS * float(jnp.linalg.norm(x))
     limits = Limits(jnp.asarray(tolerance), jnp.asarray(radius), jnp.asarray(settings.max_iterations))

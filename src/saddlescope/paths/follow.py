@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from saddlescope.numerics.continuation import Leg, Limits, Solver, Track, embark, march, settle
-from saddlescope.numerics.newton import CONVERGED, NON_FINITE, OUTCOMES, Iterate
+from saddlescope.numerics.continuation import Leg, Limits, Solver, Track, descend, embark, march, settle
+from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, NON_FINITE, OUTCOMES, Iterate
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective, PairSurface
 
@@ -23,8 +23,8 @@ RUNAWAY = 30.0
 # A branch that misses its tolerance at this many asked distances in a row is given up.
 PATIENCE = 3
 
-# A descent that bridges a fold is stored with at most this many points.
-BRIDGE = 400
+# A descent that bridges a fold is stored with about this many points at most.
+BRIDGE = 200
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,19 @@ def node_of(iterate: Iterate, distance: float, slope: float, curvature: float, *
 
 
 def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
-    """Return the points of the descent at fixed distance by which a fold is left, from the last good prediction on."""
-    one = limits._replace(iterations=jnp.asarray(1))
-    x, d = leg.leap_from, leg.leap_d
-    nodes: list[Node] = []
-    for _ in range(BRIDGE):
-        iterate = settle(objective, surface, x, d, one, solver)
-        nodes.append(node_of(iterate, float(d), float("nan"), float("nan"), kind="bridge"))
-        if int(iterate.status) in (CONVERGED, NON_FINITE) or bool(jnp.all(iterate.x == x)):
-            break
-        x = iterate.x
-    return nodes
+    """Return the points of the descent at fixed distance by which a fold is left, from the last good prediction on.
+
+    Points closer together than a 200th of the way are thinned out.
+    """
+    _, points, values, count = descend(objective, surface, leg.leap_from, leg.leap_d, limits, solver)
+    xs, losses = np.asarray(points)[: int(count)], np.asarray(values)[: int(count)]
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(xs, axis=0), axis=1))])
+    kept: list[int] = []
+    for k in range(len(xs)):
+        if not kept or way[k] - way[kept[-1]] > way[-1] / BRIDGE or (k == len(xs) - 1 and way[k] > way[kept[-1]]):
+            kept.append(k)
+    nan, distance = float("nan"), float(leg.leap_d)
+    return [Node(xs[k], distance, float(losses[k]), nan, nan, nan, nan, 0, MAX_STEPS, "bridge") for k in kept]
 
 
 def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:

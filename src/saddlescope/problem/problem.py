@@ -121,11 +121,11 @@ class Problem(eqx.Module):
 
     def value(self, theta: Float[Array, " size"]) -> Scalar:
         """Return the loss."""
-        return self._sum(lambda chunk: self._chunk_loss(theta, chunk)) + self._penalty(theta)
+        return self.add_chunks(lambda chunk: self._chunk_loss(theta, chunk)) + self._penalty(theta)
 
     def value_and_gradient(self, theta: Float[Array, " size"]) -> tuple[Scalar, Float[Array, " size"]]:
         """Return the loss and its gradient."""
-        value, gradient = self._sum(lambda chunk: jax.value_and_grad(self._chunk_loss)(theta, chunk))
+        value, gradient = self.add_chunks(lambda chunk: jax.value_and_grad(self._chunk_loss)(theta, chunk))
         extra, slope = jax.value_and_grad(self._penalty)(theta)
         return value + extra, gradient + slope
 
@@ -136,24 +136,24 @@ class Problem(eqx.Module):
     def hessian_product(self, theta: Float[Array, " size"], v: Float[Array, " size"]) -> Float[Array, " size"]:
         """Return the Hessian times v, forward over reverse."""
 
-        def product(chunk: _Chunk) -> Array:
+        def product(chunk: Chunk) -> Array:
             return jax.jvp(lambda at: jax.grad(self._chunk_loss)(at, chunk), (theta,), (v,))[1]
 
-        return self._sum(product) + self._penalty_product(theta, v)
+        return self.add_chunks(product) + self._penalty_product(theta, v)
 
     def gauss_newton_product(self, theta: Float[Array, " size"], v: Float[Array, " size"]) -> Float[Array, " size"]:
         """Return J^T (d^2 loss / d outputs^2) J v, plus the Hessian of the penalties times v."""
 
-        def product(chunk: _Chunk) -> Array:
+        def product(chunk: Chunk) -> Array:
             def outputs(at: Array) -> Array:
                 return self._chunk_outputs(at, chunk)
 
             here, along = jax.jvp(outputs, (theta,), (v,))
-            slope = jax.grad(lambda out: self._reduce(out, chunk))
+            slope = jax.grad(lambda out: self.sample_loss(out, chunk.targets, chunk.weights))
             bend = jax.jvp(slope, (here,), (along,))[1]
             return jax.vjp(outputs, theta)[1](bend)[0]
 
-        return self._sum(product) + self._penalty_product(theta, v)
+        return self.add_chunks(product) + self._penalty_product(theta, v)
 
     def hessian(self, theta: Float[Array, " size"]) -> Float[Array, "size size"]:
         """Return the dense Hessian, from Hessian products in batches."""
@@ -202,26 +202,27 @@ class Problem(eqx.Module):
 
     # Inside.
 
-    def _chunk_outputs(self, theta: Array, chunk: "_Chunk") -> Array:
+    def _chunk_outputs(self, theta: Array, chunk: "Chunk") -> Array:
         return self.network.apply(self.network.layout.unflatten(theta), chunk.inputs)
 
-    def _reduce(self, outputs: Array, chunk: "_Chunk") -> Scalar:
+    def sample_loss(self, outputs: Array, targets: Array, weights: Array) -> Scalar:
+        """Return the weighted sum over samples of the scaled loss: these samples' part of the mean."""
         function = {"mse": losses.squared_error, "normalised": losses.squared_error}.get(self.loss, self.loss)
         function = losses.cross_entropy if self.loss == "cross_entropy" else function
-        return self.scale * jnp.sum(chunk.weights * function(outputs, chunk.targets))
+        return self.scale * jnp.sum(weights * function(outputs, targets))
 
-    def _chunk_loss(self, theta: Array, chunk: "_Chunk") -> Scalar:
-        return self._reduce(self._chunk_outputs(theta, chunk), chunk)
+    def _chunk_loss(self, theta: Array, chunk: "Chunk") -> Scalar:
+        return self.sample_loss(self._chunk_outputs(theta, chunk), chunk.targets, chunk.weights)
 
-    def _sum(self, term: Callable[["_Chunk"], Any]) -> Any:
+    def add_chunks(self, term: Callable[["Chunk"], Any]) -> Any:
         """Add a term over all chunks; a single chunk needs no loop."""
-        chunks = _Chunk(self.inputs, self.targets, self.weights)
+        chunks = Chunk(self.inputs, self.targets, self.weights)
         first = jax.tree.map(lambda leaf: leaf[0], chunks)
         if self.inputs.shape[0] == 1:
             return term(first)
         zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, first))
 
-        def add(total: Any, chunk: "_Chunk") -> tuple[Any, None]:
+        def add(total: Any, chunk: "Chunk") -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, term(chunk)), None
 
         return jax.lax.scan(add, zero, chunks)[0]
@@ -235,7 +236,7 @@ class Problem(eqx.Module):
         return jax.jvp(jax.grad(self._penalty), (theta,), (v,))[1]
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """One chunk: inputs, targets or labels, and weight 1 for each sample, 0 for padding."""
 
     inputs: Array

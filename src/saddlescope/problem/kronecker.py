@@ -1,0 +1,88 @@
+"""A Kronecker-factored approximation of a perceptron's Gauss-Newton matrix, as preconditioner for large networks.
+
+For each layer, with h its input (1 appended for the bias), D the outputs' derivative by its preactivations and H the loss's Hessian by
+the outputs: E[h h^T] (x) E[D^T H D] (Martens and Grosse 2015). Only the speed of a solve depends on it, never its result.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Scalar
+
+from saddlescope.problem.activations import activation
+from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem, Chunk
+
+
+class LayerFactors(NamedTuple):
+    """Eigenvectors and eigenvalues of both factors of one layer."""
+
+    input_vectors: Float[Array, "inputs inputs"]
+    input_values: Float[Array, " inputs"]
+    output_vectors: Float[Array, "outputs outputs"]
+    output_values: Float[Array, " outputs"]
+
+
+Factors = tuple[LayerFactors, ...]
+
+
+def _chunk_factors(problem: Problem, theta: Array, chunk: Chunk) -> list[tuple[Array, Array]]:
+    """Return (sum over samples of h h^T, of D^T H D) for each layer, for one chunk."""
+    network = problem.network
+    parameters = network.layout.unflatten(theta)
+    g = activation(network.activation).function
+    slope = jax.vmap(jax.vmap(jax.grad(g)))
+    inputs, slopes, here = [], [], chunk.inputs
+    for k in range(network.depth):
+        inputs.append(here)
+        z = here @ parameters[f"{2 * k}.weight"].T
+        z = z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z
+        slopes.append(slope(z))
+        here = g(z) if k < network.depth - 1 else z
+
+    def sample_loss(out: Array, target: Array, weight: Array) -> Scalar:
+        return problem.sample_loss(out[None], target[None], weight[None])
+
+    bend = jax.vmap(jax.hessian(sample_loss))(here, chunk.targets, chunk.weights)
+    back = jnp.broadcast_to(jnp.eye(network.widths[-1]), bend.shape)
+    result: list[tuple[Array, Array]] = []
+    for k in reversed(range(network.depth)):
+        h = inputs[k]
+        one = (chunk.weights[:, None],) if network.bias else ()
+        h = jnp.concatenate([h * chunk.weights[:, None], *one], axis=1)
+        result.append((h.T @ h, jnp.einsum("nij,nio,njp->op", bend, back, back)))
+        if k:
+            back = (back @ parameters[f"{2 * k}.weight"]) * slopes[k - 1][:, None, :]
+    return result[::-1]
+
+
+@eqx.filter_jit
+def factors(problem: Problem, theta: Float[Array, " size"]) -> Factors:
+    """Return the eigendecomposed factors of every layer of a perceptron at theta."""
+    sums = problem.add_chunks(lambda chunk: _chunk_factors(problem, theta, chunk))
+    result = []
+    for inputs, outputs in sums:
+        input_values, input_vectors = jnp.linalg.eigh(inputs / problem.samples)
+        output_values, output_vectors = jnp.linalg.eigh(outputs)
+        positive = (jnp.maximum(values, 0.0) for values in (input_values, output_values))
+        first, second = positive
+        result.append(LayerFactors(input_vectors, first, output_vectors, second))
+    return tuple(result)
+
+
+def apply(network: Perceptron, layers: Factors, shift: Scalar, v: Float[Array, " size"]) -> Float[Array, " size"]:
+    """Return (factors + shift)^-1 v, layer by layer."""
+    pieces = network.layout.unflatten(v)
+    done: dict[str, Array] = {}
+    for k, layer in enumerate(layers):
+        weight = pieces[f"{2 * k}.weight"]
+        both = jnp.concatenate([weight, pieces[f"{2 * k}.bias"][:, None]], axis=1) if network.bias else weight
+        turned = layer.output_vectors.T @ both @ layer.input_vectors
+        turned = turned / (layer.output_values[:, None] * layer.input_values[None, :] + shift)
+        both = layer.output_vectors @ turned @ layer.input_vectors.T
+        done[f"{2 * k}.weight"] = both[:, : weight.shape[1]]
+        if network.bias:
+            done[f"{2 * k}.bias"] = both[:, -1]
+    return network.layout.flatten(done)
