@@ -22,6 +22,9 @@ Solver = Literal["newton", "krylov", "flow", "descent"]
 # A leg may be cut into strides up to this factor finer before a far move counts as a fold.
 FINEST = 4096.0
 
+# The same bound where no tangent is at hand and every correction is dear.
+COARSEST = 16.0
+
 # After so many strides a leg is finished in one: the leg is then reported as a leap or as not converged.
 STRIDES = 200
 
@@ -124,7 +127,8 @@ def _stride(
     track, leg = state.track, state.leg
     last = track.stride >= jnp.log(track.d / target) * (1 - 1e-12)
     d = jnp.where(last, target, track.d * jnp.exp(-track.stride))
-    finest = (track.stride <= full / FINEST * 1.001) | (leg.strides >= STRIDES)
+    finest_stride = full / (FINEST if solver == "newton" else COARSEST)
+    finest = (track.stride <= finest_stride * 1.001) | (leg.strides >= STRIDES)
     d = jnp.where(leg.strides >= STRIDES, target, d)
     last = last | (leg.strides >= STRIDES)
     ahead = (d - track.d) * jnp.where(track.fresh, 0.0, track.velocity)
@@ -135,7 +139,9 @@ def _stride(
     found = solve(objective, surface, guess, d, limits._replace(iterations=patience), solver)
     moved = jnp.linalg.norm(found.x - guess)
     reach = jnp.linalg.norm(guess - track.x)
-    allowed = jnp.where(track.fresh, limits.radius, 0.5 * reach + 1e-3 * limits.radius)
+    # Dense tangents predict sharply; elsewhere only a move beyond one full step counts as a leap.
+    sharp = (solver == "newton") & ~track.fresh
+    allowed = jnp.where(sharp, 0.5 * reach + 1e-3 * limits.radius, limits.radius)
     smooth = (found.status == CONVERGED) & (moved <= allowed) & (reach <= 0.1 * jnp.linalg.norm(track.x))
     accept = smooth | finest
     leaps = accept & ~smooth & (moved > leg.leap)
@@ -148,7 +154,7 @@ def _stride(
         pick(found.x, track.x),
         pick(d, track.d),
         pick(velocity, track.velocity),
-        jnp.where(accept, jnp.minimum(2.0 * track.stride, full), jnp.maximum(0.25 * track.stride, full / FINEST)),
+        jnp.where(accept, jnp.minimum(2.0 * track.stride, full), jnp.maximum(0.25 * track.stride, finest_stride)),
         pick(~smooth & (solver != "newton"), track.fresh),
     )
     told = Leg(

@@ -84,8 +84,8 @@ def krylov_step(
     shift: Scalar,
     radius: Scalar,
     *,
-    forcing: float = 0.1,
-    limit: int = 150,
+    forcing: float = 0.2,
+    limit: int = 60,
 ) -> Step:
     """Solve by preconditioned conjugate gradients, ended early by the radius or by negative curvature (Steihaug)."""
 

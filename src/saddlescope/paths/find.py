@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from saddlescope.arrays import Layout, Parameters, require_finite, to_numpy
+from saddlescope.arrays import Layout, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.numerics.continuation import Limits, Solver, settle
 from saddlescope.numerics.newton import DENSE_LIMIT
@@ -24,7 +25,9 @@ from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.gauge import fix_scale, most_similar_pair
 
 DENSE_TOLERANCE = 1e-10
-KRYLOV_TOLERANCE = 1e-6
+
+# Large problems: this share of the tangential gradient norm that the first change of distance brings about.
+KRYLOV_TOLERANCE = 1e-4
 
 # The longest single step of a correction, as a share of the norm of all parameters at the start.
 RADIUS = 0.05
@@ -63,10 +66,18 @@ def _polish(objective: PairObjective, x: Array, limits: Limits, solver: Solver) 
     return settle(objective, Unconstrained(jnp.ones_like(x)), x, jnp.asarray(0.0), limits, linear).x
 
 
+def _first_gradient(
+    objective: PairObjective, surface: PairSurface, x: Array, distances: np.ndarray, limits: Limits
+) -> float:
+    """Return the tangential gradient norm right after the first change of distance, before any correction."""
+    still = limits._replace(iterations=jnp.asarray(0))
+    return float(settle(objective, surface, x, jnp.asarray(distances[1]), still, "krylov").residual)
+
+
 @in_float64
 def find_path(
     problem: Problem,
-    parameters: Parameters,
+    parameters: Any,
     *,
     layer: int,
     pair: tuple[int, int] | None = None,
@@ -81,7 +92,8 @@ def find_path(
 
     Args:
         problem: network, data and loss.
-        parameters: a minimum of the problem's loss (polished first when ``settings.polish``).
+        parameters: a minimum of the problem's loss, as a parameter set or as what `train` returned; polished first when
+            ``settings.polish``.
         layer: hidden layer, counted from 1.
         pair: two neurons of it, counted from 0; None takes the pair with the most similar incoming vectors.
         settings: distance, number of distances, solver, tolerance; see `PathSettings`.
@@ -102,6 +114,7 @@ def find_path(
     settings = settings or PathSettings()
     check_settings(settings)
     network = problem.network
+    parameters = getattr(parameters, "parameters", parameters)
     network.check(parameters)
     require_finite(parameters, "the starting point")
     neurons = network.neurons(layer)
@@ -121,7 +134,7 @@ def find_path(
     factored = solver == "krylov" and isinstance(network, Perceptron)
     objective = PairObjective(problem, coordinates, factors(problem, theta) if factored else None)
     x = coordinates.rotate(theta)
-    tolerance = settings.tolerance or (KRYLOV_TOLERANCE if solver == "krylov" else DENSE_TOLERANCE)
+    tolerance = settings.tolerance or DENSE_TOLERANCE
     radius = RADIUS * float(jnp.linalg.norm(x))
     limits = Limits(jnp.asarray(tolerance), jnp.asarray(radius), jnp.asarray(settings.max_iterations))
     if settings.polish:
@@ -137,6 +150,9 @@ def find_path(
             "these two neurons coincide already", name="pair", value=pair, expected="neurons at a positive distance"
         )
     distances = distances_between(first, settings.reach, settings.steps)
+    if settings.tolerance is None and solver == "krylov":
+        tolerance = KRYLOV_TOLERANCE * _first_gradient(objective, surface, x, distances, limits)
+        limits = limits._replace(tolerance=jnp.asarray(tolerance))
     trail = follow(objective, surface, x, distances, limits, solver, progress)
     found = Found(
         problem, objective, surface, trail, limits, solver, layout, neurons, layer, pair, settings, float(tolerance)

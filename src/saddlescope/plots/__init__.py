@@ -1,0 +1,1 @@
+"""Stored results as matplotlib figures; the only package that imports matplotlib."""

@@ -1,0 +1,171 @@
+"""A `Path` as one JSON document and one set of labelled arrays, and back: the format, with its version."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from saddlescope.errors import RecordError
+from saddlescope.outcomes import Outcome
+from saddlescope.paths.result import Event, Path, PathSettings, PermutationPoint
+from saddlescope.symmetry.neurons import Neurons, Slice
+
+FORMAT = (1, 0)
+
+# Arrays with one entry a node, by their field in `Path`.
+NODE_ARRAYS = (
+    "times",
+    "distances",
+    "losses",
+    "gradient_norms",
+    "full_gradient_norms",
+    "slopes",
+    "curvatures",
+    "iterations",
+    "converged",
+    "kinds",
+    "outgoing_norms",
+    "accuracies",
+)
+
+SCALARS = (
+    "layer",
+    "solver",
+    "gauge",
+    "barrier",
+    "continuous",
+    "largest_deviation",
+    "tolerance",
+    "seconds",
+)
+
+
+def plain(value: Any) -> Any:
+    """Return a value that JSON can hold: NaN and infinity become None, arrays lists, enumerations their text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, Outcome):
+        return value.value
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def document(path: Path) -> dict[str, Any]:
+    """Return everything of a path that a person would read, for result.json."""
+    point = path.permutation_point
+    return plain(
+        {
+            "format": list(FORMAT),
+            "kind": "path",
+            "ending": path.ending,
+            "advice": path.ending.advice,
+            "reasons": path.reasons,
+            "pair": path.pair,
+            "settings": asdict(path.settings),
+            "neurons": asdict(path.neurons),
+            "events": [asdict(event) for event in path.events],
+            "permutation_point": None if point is None else _point_document(point),
+            "evaluations": path.evaluations,
+            "fingerprints": path.fingerprints,
+            "versions": path.versions,
+            "problem": path.problem,
+            **{name: getattr(path, name) for name in SCALARS},
+        }
+    )
+
+
+def _point_document(point: PermutationPoint) -> dict[str, Any]:
+    return {name: value for name, value in vars(point).items() if name not in ("parameters", "reduced")}
+
+
+def arrays(path: Path) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Return (dimension names, array) for every array of a path."""
+    result: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    for name in NODE_ARRAYS:
+        value = getattr(path, name)
+        if value is not None:
+            result[name] = (("node", "neuron_of_pair")[: value.ndim], value)
+    result.update(_parameter_arrays("path", path.parameters, ("node",)))
+    point = path.permutation_point
+    if point is not None:
+        result.update(_parameter_arrays("point", point.parameters, ()))
+        result.update(_parameter_arrays("reduced", point.reduced, ()))
+    return result
+
+
+def _parameter_arrays(
+    group: str, parameters: dict[str, np.ndarray], lead: tuple[str, ...]
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    return {
+        f"{group}.{name}": ((*lead, *(f"{group}.{name}.{k}" for k in range(value.ndim - len(lead)))), value)
+        for name, value in parameters.items()
+    }
+
+
+def rebuild(document: dict[str, Any], stored: dict[str, np.ndarray]) -> Path:
+    """Return the path that a document and its arrays hold.
+
+    Raises:
+        RecordError: a field or array is missing or of the wrong form.
+    """
+    try:
+        pair = (int(document["pair"][0]), int(document["pair"][1]))
+        columns = {name: stored.get(name) if name == "accuracies" else stored[name] for name in NODE_ARRAYS}
+        return Path(
+            **columns,  # type: ignore[arg-type]
+            **{name: _number(document[name]) for name in SCALARS},
+            pair=pair,
+            neurons=_neurons(document["neurons"]),
+            settings=PathSettings(**document["settings"]),
+            parameters=_group(stored, "path"),
+            events=tuple(_event(event) for event in document["events"]),
+            ending=Outcome(document["ending"]),
+            reasons=tuple(document["reasons"]),
+            permutation_point=_point(document["permutation_point"], stored, pair),
+            evaluations=document["evaluations"],
+            fingerprints=document["fingerprints"],
+            versions=document["versions"],
+            problem=document["problem"],
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise RecordError("a stored path is incomplete or damaged", name="field", value=error) from error
+
+
+def _number(value: Any) -> Any:
+    return float("nan") if value is None else value
+
+
+def _neurons(value: dict[str, Any]) -> Neurons:
+    incoming, outgoing = (tuple(Slice(**piece) for piece in value[side]) for side in ("incoming", "outgoing"))
+    return Neurons(incoming, outgoing, value["units"])
+
+
+def _event(value: dict[str, Any]) -> Event:
+    numbers = {name: _number(value[name]) for name in ("distance", "loss")}
+    return Event(kind=Outcome(value["kind"]), node=value["node"], detail=value["detail"], **numbers)
+
+
+def _group(stored: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(f"{group}."): value for name, value in stored.items() if name.startswith(f"{group}.")}
+
+
+def _point(value: dict[str, Any] | None, stored: dict[str, np.ndarray], pair: tuple[int, int]) -> PermutationPoint | None:
+    if value is None:
+        return None
+    shares = (float(value["shares"][0]), float(value["shares"][1]))
+    rest = {name: item for name, item in value.items() if name not in ("pair", "shares", "accuracy")}
+    return PermutationPoint(
+        **{name: _number(item) for name, item in rest.items()},
+        pair=pair,
+        shares=shares,
+        accuracy=value["accuracy"],
+        parameters=_group(stored, "point"),
+        reduced=_group(stored, "reduced"),
+    )

@@ -1,0 +1,125 @@
+"""Save and load results: a folder NAME.saddle with result.json and arrays.nc, written beside its name and then renamed."""
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+
+from saddlescope.errors import RecordError, RecordExistsError, StorageError
+from saddlescope.paths.result import Path
+from saddlescope.records.provenance import versions
+from saddlescope.records.schema import FORMAT, arrays, document, rebuild
+
+DOCUMENT, ARRAYS = "result.json", "arrays.nc"
+
+
+def check_free(folder: str | FilePath, *, overwrite: bool = False) -> FilePath:
+    """Return the folder's path if a result may be written there.
+
+    Raises:
+        RecordExistsError: something is there already and ``overwrite`` is False, or it is not a result.
+        StorageError: the folder above does not exist or cannot be written to.
+    """
+    folder = FilePath(folder)
+    if folder.exists():
+        if not overwrite:
+            raise RecordExistsError("the output exists", name="out", value=folder, advice="Use another name, or --overwrite")
+        if not (folder / DOCUMENT).is_file():
+            raise RecordExistsError("the output exists and is not a result", name="out", value=folder, advice="Use another name")
+    above = folder.absolute().parent
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise StorageError("the folder for the output cannot be written to", name="folder", value=above, expected="a writable folder")
+    return folder
+
+
+def save_path(path: Path, folder: str | FilePath, *, overwrite: bool = False) -> Path:
+    """Write a path to a folder, whole or not at all; return it with the versions filled in.
+
+    Raises:
+        RecordExistsError: the folder exists and ``overwrite`` is False.
+        StorageError: the disk refuses; nothing is left behind.
+    """
+    folder = check_free(folder, overwrite=overwrite)
+    path = path if path.versions else replace(path, versions=versions())
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        temporary.mkdir()
+        _write_arrays(path, temporary / ARRAYS)
+        (temporary / DOCUMENT).write_text(json.dumps(document(path), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        _move(temporary, folder)
+    except OSError as error:
+        raise StorageError("the result cannot be written", name="out", value=folder, expected=f"room ({error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def _move(temporary: FilePath, folder: FilePath) -> None:
+    """Give the finished folder its name; an older result is put aside first and deleted last."""
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
+    if folder.exists():
+        os.rename(folder, aside)
+    os.rename(temporary, folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_arrays(path: Path, file: FilePath) -> None:
+    import xarray  # noqa: PLC0415  (slow to import; only needed here)
+
+    variables = {name: (dims, value.astype(str) if value.dtype.kind in "UO" else value) for name, (dims, value) in arrays(path).items()}
+    attributes = {"title": "permutation path", "format": ".".join(map(str, FORMAT))}
+    dataset = xarray.Dataset({name: value for name, value in variables.items()}, attrs=attributes)
+    try:
+        dataset.to_netcdf(file, engine="netcdf4")
+    except RuntimeError as error:  # the netCDF library's way to say that the disk is full
+        raise OSError(str(error)) from error
+
+
+def read_document(folder: str | FilePath) -> dict[str, Any]:
+    """Return result.json of a result folder.
+
+    Raises:
+        RecordError: not a result, damaged, or of an unknown major version.
+    """
+    file = FilePath(folder) / DOCUMENT
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        major = int(content["format"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise RecordError("this is not a readable result", name="run", value=folder, expected=f"a folder with {DOCUMENT}") from error
+    if major != FORMAT[0]:
+        raise RecordError(
+            "a result of another format", name="format", value=content["format"], expected=f"{FORMAT[0]}.x", advice="Use the version that wrote it"
+        )
+    return content
+
+
+def load_path(folder: str | FilePath) -> Path:
+    """Return a stored path, equal to the saved one array by array.
+
+    Raises:
+        RecordError: not a path, incomplete, damaged, or of an unknown major version.
+    """
+    content = read_document(folder)
+    if content.get("kind") != "path":
+        raise RecordError("this result is not a path", name="kind", value=content.get("kind"), expected="path")
+    return rebuild(content, _read_arrays(FilePath(folder) / ARRAYS))
+
+
+def _read_arrays(file: FilePath) -> dict[str, np.ndarray]:
+    import xarray  # noqa: PLC0415
+
+    try:
+        with xarray.open_dataset(file, engine="netcdf4") as dataset:
+            stored = {str(name): np.asarray(value.values) for name, value in dataset.variables.items()}
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RecordError("the arrays of a result are missing or damaged", name="file", value=file) from error
+    for name, value in stored.items():
+        if value.dtype == object:
+            stored[name] = value.astype(str)
+    return stored

@@ -1,0 +1,1 @@
+"""Experiments put together from training, paths and what follows."""

@@ -1,0 +1,52 @@
+"""The demonstration: a network trained on the embedded digits, and the path on which its two most similar neurons merge.
+
+As in [B19] Fig. 3 the teacher is trained on labels, and the student, equal to it at the start, regresses on the teacher's outputs
+before the softmax: so the path begins at an exact minimum of loss zero.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from saddlescope.paths.find import find_path
+from saddlescope.paths.result import Path, PathSettings
+from saddlescope.precision import in_float64
+from saddlescope.problem.data import teacher_data
+from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem
+from saddlescope.problem.sources import digits
+from saddlescope.training.train import Progress, Training, train
+
+WIDTHS = (64, 16, 16, 10)
+LAYER = 2
+ADAM_STEPS = 600
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """The teacher, how well it reads digits, and the path."""
+
+    network: Perceptron
+    teacher: Training
+    accuracy: float
+    path: Path
+
+
+@in_float64
+def demonstrate(*, seed: int = 0, steps: int = 100, progress: Progress | None = None) -> Demonstration:
+    """Train on digits, take the most similar pair of hidden layer 2, and follow its permutation path."""
+    data = digits()
+    network = Perceptron(WIDTHS, "tanh")
+    learning = Problem(network, data, loss="cross_entropy")
+    teacher = train(learning, seed=seed, adam_steps=ADAM_STEPS, max_newton=0, progress=progress)
+    accuracy = learning.accuracy(teacher.parameters)
+    assert accuracy is not None
+    student = Problem(
+        network,
+        teacher_data(network, teacher.parameters, np.asarray(data.inputs), labels=data.labels, name="digits, teacher's outputs"),
+        loss="normalised",
+    )
+    path = find_path(
+        student, teacher.parameters, layer=LAYER, settings=PathSettings(steps=steps), progress=progress
+    )
+    return Demonstration(network, teacher, accuracy, path)
