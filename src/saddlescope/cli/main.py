@@ -1,0 +1,67 @@
+"""The program ``saddlescope``: commands, exit codes, one line for a mistake.
+
+Exit codes: 0 done; 1 done, but the answer is "no" or "undecided"; 2 the input or the environment is at fault;
+130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from cyclopts import App, CycloptsError
+
+from saddlescope.cli.demo import demo
+from saddlescope.cli.path import path
+from saddlescope.cli.train import train
+from saddlescope.errors import SaddlescopeError
+
+
+def _version() -> str:
+    try:
+        return version("saddlescope")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def build() -> App:
+    """Return the application with its commands."""
+    app = App(
+        name="saddlescope",
+        help="An instrument for the weight-space symmetry of neural networks: permutation paths between equal minima.",
+        version=_version,
+        help_on_error=False,
+    )
+    for command in (demo, train, path):
+        app.command(command)
+    return app
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; a mistake is one line on standard error."""
+    words = [word for word in arguments if word != "--debug"]
+    debug = len(words) < len(arguments)
+    try:
+        code = build()(words, exit_on_error=False, print_error=False, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except (SaddlescopeError, CycloptsError) as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {_one_line(str(error))}\n")
+        return 2
+    except (OSError, MemoryError) as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {type(error).__name__}: {_one_line(str(error))}\n")
+        return 2
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,134 @@
+"""saddlescope path: from a network and data to the permutation path of two of its neurons."""
+
+from pathlib import Path
+
+from saddlescope.cli.options import free_file, one_of, pair_of, print_json, say
+from saddlescope.cli.progress import progress_bar
+from saddlescope.cli.train import LOSSES
+from saddlescope.errors import SettingsError
+
+
+def path(
+    net: Path,
+    *,
+    data: str,
+    layer: int,
+    out: Path,
+    pair: str = "closest",
+    distance: str = "tied",
+    steps: int = 200,
+    reach: float = 1e-4,
+    solver: str = "auto",
+    tolerance: float | None = None,
+    max_iterations: int = 200,
+    loss: str | None = None,
+    target: str | None = None,
+    activation: str | None = None,
+    weight_decay: float = 0.0,
+    norm_barrier: float = 0.0,
+    figure: Path | None = None,
+    overwrite: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Find the path on which two neurons merge and change places, and write it to a result folder.
+
+    The network should be a minimum of the loss on these data; it is polished first. Exit code 1: done, but the path does not end in a
+    permutation point.
+
+    Example: saddlescope path net.safetensors --data toy --layer 1 --pair 0,3 --out RUN.saddle --figure run.pdf
+
+    Parameters
+    ----------
+    net
+        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...
+    data
+        digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
+    layer
+        Hidden layer, counted from 1.
+    out
+        The result folder to write.
+    pair
+        Two neurons counted from 0, such as 0,3; or closest.
+    distance
+        incoming (the paper's), joint, or tied.
+    steps
+        Number of log-spaced distances.
+    reach
+        Last distance as a share of the first.
+    solver
+        auto, newton (dense), krylov (matrix-free), flow (stiff gradient flow) or descent (gradient descent).
+    tolerance
+        Tangential gradient norm to reach; by default 1e-10, for large networks relative to the first gradient met.
+    max_iterations
+        Most iterations of one correction.
+    loss
+        mse, normalised or cross-entropy; by default mse, and normalised for target network.
+    target
+        data, or network: regress on the network's own outputs, so that the start is an exact minimum ([B19] Fig. 3).
+        By default data when the data hold targets, network when they hold labels only.
+    activation
+        The activation, when the file does not say it.
+    weight_decay
+        Factor of |theta|^2/2, added to the loss.
+    norm_barrier
+        Factor of a penalty on very large norms, against channels to infinity.
+    figure
+        A figure to write: .png, .pdf or .svg.
+    overwrite
+        Replace outputs that exist.
+    json
+        Print one JSON document.
+    quiet
+        Print nothing but errors.
+    """
+    neurons = pair_of(pair)
+    one_of(distance, "distance", ("incoming", "joint", "tied"))
+    one_of(solver, "solver", ("auto", "newton", "krylov", "flow", "descent"))
+    if loss is not None:
+        one_of(loss, "loss", tuple(LOSSES))
+    if target is not None:
+        one_of(target, "target", ("data", "network"))
+    if figure is not None:
+        one_of(figure.suffix, "suffix of the figure", (".png", ".pdf", ".svg"))
+        free_file(figure, overwrite=overwrite)
+
+    from saddlescope.records.store import check_free, save_path
+
+    check_free(out, overwrite=overwrite)
+
+    from saddlescope.paths.find import find_path
+    from saddlescope.paths.result import PathSettings
+    from saddlescope.problem.data import teacher_data
+    from saddlescope.problem.problem import Problem
+    from saddlescope.problem.sources import load_data
+    from saddlescope.problem.weights import load_weights
+
+    network, parameters = load_weights(net, activation=activation)
+    rows = load_data(data)
+    own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
+    if own and loss == "cross-entropy":
+        raise SettingsError("cross-entropy needs the data's labels", name="target", value=target, expected="data")
+    if own:
+        rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
+    chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
+    problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
+    settings = PathSettings(
+        distance=distance, steps=steps, reach=reach, solver=solver, tolerance=tolerance, max_iterations=max_iterations
+    )
+    with progress_bar(quiet=quiet or json) as progress:
+        found = find_path(problem, parameters, layer=layer, pair=neurons, settings=settings, progress=progress)
+    found = save_path(found, out, overwrite=overwrite)
+    if figure is not None:
+        from saddlescope.plots.path import path_figure, save_figure
+
+        save_figure(path_figure(found), figure)
+
+    from saddlescope.cli.summary import path_json, path_lines
+
+    if json:
+        print_json(path_json(found))
+    for line in path_lines(found):
+        say(line, quiet=quiet or json)
+    say(f"written to {out}", quiet=quiet or json)
+    return 0 if found.permutation_point is not None else 1

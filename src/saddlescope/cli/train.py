@@ -1,0 +1,109 @@
+"""saddlescope train: from data to a network in a safetensors file."""
+
+from pathlib import Path
+
+from saddlescope.cli.options import free_file, numbers, one_of, print_json, say
+from saddlescope.cli.progress import progress_bar
+
+LOSSES = {"mse": "mse", "normalised": "normalised", "cross-entropy": "cross_entropy"}
+
+
+def train(
+    *,
+    widths: str,
+    activation: str,
+    data: str,
+    out: Path,
+    seed: int = 0,
+    loss: str | None = None,
+    adam_steps: int = 2000,
+    learning_rate: float = 1e-2,
+    newton_steps: int = 200,
+    tolerance: float = 1e-10,
+    weight_decay: float = 0.0,
+    overwrite: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Train a multilayer perceptron on the full batch and write it to a safetensors file.
+
+    Adam comes first, then second-order steps until the gradient norm is within the tolerance. Exit code 1: trained and written, but the
+    tolerance was not reached.
+
+    Example: saddlescope train --widths 2,5,1 --activation tanh --data toy --seed 0 --out net.safetensors
+
+    Parameters
+    ----------
+    widths
+        Widths from inputs to outputs, such as 784,10,10,10.
+    activation
+        relu, leaky_relu, tanh, sigmoid, softplus, gelu, silu, erf, exp, identity, sine or sigmoid_softplus.
+    data
+        digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
+    out
+        The safetensors file to write.
+    seed
+        Seed of the initial weights.
+    loss
+        mse, normalised or cross-entropy; by default mse for targets and cross-entropy for labels.
+    adam_steps
+        Number of Adam steps.
+    learning_rate
+        First learning rate of Adam; it falls to 0.
+    newton_steps
+        Largest number of second-order steps.
+    tolerance
+        Gradient norm to reach.
+    weight_decay
+        Factor of |theta|^2/2, added to the loss.
+    overwrite
+        Replace the output if it exists.
+    json
+        Print one JSON document.
+    quiet
+        Print nothing but errors.
+    """
+    shape = numbers(widths, "widths")
+    if loss is not None:
+        one_of(loss, "loss", tuple(LOSSES))
+    free_file(out, overwrite=overwrite)
+
+    from saddlescope.problem.networks import Perceptron
+    from saddlescope.problem.problem import Problem
+    from saddlescope.problem.sources import load_data
+    from saddlescope.problem.weights import save_weights
+    from saddlescope.training.train import train as run
+
+    network = Perceptron(shape, activation)
+    rows = load_data(data)
+    chosen = LOSSES[loss] if loss else ("cross_entropy" if rows.targets is None else "mse")
+    problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay)
+    with progress_bar(quiet=quiet or json) as progress:
+        result = run(
+            problem,
+            seed=seed,
+            adam_steps=adam_steps,
+            learning_rate=learning_rate,
+            max_newton=newton_steps,
+            tolerance=tolerance,
+            progress=progress,
+        )
+    save_weights(out, network, result.parameters, overwrite=overwrite)
+    accuracy = problem.accuracy(result.parameters)
+    if json:
+        print_json(
+            {
+                "outcome": result.outcome.value,
+                "loss": result.loss,
+                "gradient_norm": result.gradient_norm,
+                "accuracy": accuracy,
+                "iterations": result.iterations,
+                "seconds": result.seconds,
+                "out": str(out),
+            }
+        )
+    say(f"{result.outcome}: loss {result.loss:.8g}, gradient norm {result.gradient_norm:.2e}, {result.seconds:.1f} s", quiet=quiet or json)
+    if accuracy is not None:
+        say(f"accuracy {accuracy:.4f}", quiet=quiet or json)
+    say(f"written to {out}", quiet=quiet or json)
+    return 0 if result.outcome.value == "converged" else 1
