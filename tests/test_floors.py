@@ -19,7 +19,7 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent linear newton descent flow continuation",
-        "problem": "activations networks losses data idx tables download sources weights problem",
+        "problem": "activations networks losses data idx tables download sources weights problem kronecker",
     },
     {
         "paths": "result constraint follow events maxima mirror ending find",
@@ -28,11 +28,11 @@ FLOORS: list[dict[str, str]] = [
         "resize": "result expand manifold reduce shrink",
         "training": "train",
     },
-    {"study": ""},
+    {"study": "demo"},
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors run resume", "plots": ""},
+    {"sweeps": "plan executors run resume", "plots": "path"},
     {"report": ""},
-    {"cli": "options errors main"},
+    {"cli": "options progress summary train path demo main"},
     {"": "__init__ __main__"},
 ]
 PLACES = {

@@ -11,32 +11,42 @@ if TYPE_CHECKING:
     from saddlescope.errors import SaddlescopeError as SaddlescopeError
     from saddlescope.outcomes import Outcome as Outcome
     from saddlescope.paths.find import find_path as find_path
+    from saddlescope.paths.mirror import position as position
     from saddlescope.paths.result import Path as Path
+    from saddlescope.paths.result import PathSettings as PathSettings
     from saddlescope.paths.result import PermutationPoint as PermutationPoint
-    from saddlescope.problem import data as data
+    from saddlescope.problem import sources as data
     from saddlescope.problem.data import Data as Data
     from saddlescope.problem.networks import Perceptron as Perceptron
     from saddlescope.problem.problem import Problem as Problem
     from saddlescope.problem.weights import load_weights as load_weights
     from saddlescope.problem.weights import save_weights as save_weights
+    from saddlescope.records.recheck import recheck_path as recheck_path
+    from saddlescope.records.store import load_path as load_path
+    from saddlescope.records.store import save_path as save_path
     from saddlescope.symmetry.neurons import Neurons as Neurons
     from saddlescope.symmetry.neurons import Slice as Slice
     from saddlescope.training.train import train as train
 
 __version__ = "0.1.0"
 
-_MODULES = {"data": "saddlescope.problem.data"}
+_MODULES = {"data": "saddlescope.problem.sources"}
 _HOMES = {
     "SaddlescopeError": "saddlescope.errors",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",
     "Path": "saddlescope.paths.result",
+    "PathSettings": "saddlescope.paths.result",
     "PermutationPoint": "saddlescope.paths.result",
+    "position": "saddlescope.paths.mirror",
     "Data": "saddlescope.problem.data",
     "Perceptron": "saddlescope.problem.networks",
     "Problem": "saddlescope.problem.problem",
     "load_weights": "saddlescope.problem.weights",
     "save_weights": "saddlescope.problem.weights",
+    "load_path": "saddlescope.records.store",
+    "recheck_path": "saddlescope.records.recheck",
+    "save_path": "saddlescope.records.store",
     "Neurons": "saddlescope.symmetry.neurons",
     "Slice": "saddlescope.symmetry.neurons",
     "train": "saddlescope.training.train",

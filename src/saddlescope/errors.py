@@ -28,7 +28,7 @@ class SaddlescopeError(Exception):
             text += f"; expected {expected}"
         text += "."
         if advice is not None:
-            text += f" {advice.rstrip('.')}."
+            text += f" {advice}" if advice.endswith(("?", ".")) else f" {advice}."
         super().__init__(text)
 
 

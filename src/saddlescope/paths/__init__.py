@@ -1,0 +1,1 @@
+"""Permutation paths: constraint, following, ending, and the record of what was found."""

@@ -146,7 +146,7 @@ def _last_node(found: Found, verdict: Verdict) -> list[Node]:
     x = verdict.settled.x.at[places].set(gap)
     value, gradient = found.objective.value_and_gradient(x)
     here = verdict.settled._replace(x=x, value=value, gradient=gradient)
-    return [node_of(here, 0.0, 0.0, float("nan"))]
+    return [node_of(here, 0.0, 0.0, float("nan"), kind="merged")]
 
 
 def _between(found: Found, thetas: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -196,7 +196,7 @@ def finish(found: Found) -> Path:
         slopes=column("slope"),
         curvatures=column("curvature"),
         iterations=column("iterations"),
-        converged=(column("status") == CONVERGED) | (column("kind") == "between"),
+        converged=(column("status") == CONVERGED) | (column("kind") == "between") | (column("kind") == "merged"),
         kinds=column("kind"),
         outgoing_norms=outgoing,
         accuracies=None if accuracies is None else np.array(accuracies, dtype=np.float64),

@@ -25,6 +25,7 @@ STYLE = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
 }
+QUARTERS = ([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
 MARKS = {
     Outcome.FOLD: ("v", RED, "fold"),
     Outcome.INTERIOR_MAXIMUM: ("^", GREEN, "interior maximum"),
@@ -52,7 +53,7 @@ def plot_loss(path: Path, axes: Axes) -> Axes:
         axes.plot(1.0 - path.times, path.losses, color=BLUE, lw=1.3, alpha=0.55)
         axes.plot([path.times[-1], 1.0 - path.times[-1]], [path.losses[-1], point.loss], color=BLUE, lw=1.3, ls=":")
         axes.plot(0.5, point.loss, "o", color=ORANGE, ms=6, zorder=5, label="permutation point")
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
+        axes.set_xticks(*QUARTERS)
     _mark_events(path, axes, path.times)
     axes.set_xlabel("$t$ along $\\gamma$")
     axes.set_ylabel("loss $L(\\gamma(t))$")
@@ -84,8 +85,8 @@ def plot_distance(path: Path, axes: Axes) -> Axes:
 
 
 def plot_gradient(path: Path, axes: Axes) -> Axes:
-    """Draw the tangential and the full gradient norm against the distance, with the tolerance."""
-    keep = _positive(path) & (path.kinds == "asked")
+    """Draw the tangential and the full gradient norm against the distance, with the tolerance; the start is left out."""
+    keep = _positive(path) & (path.kinds == "asked") & (path.times > 0)
     for values, colour, label in (
         (path.full_gradient_norms, GREY, "full"),
         (path.gradient_norms, BLUE, "tangential"),
@@ -124,9 +125,13 @@ def plot_accuracy(path: Path, axes: Axes) -> Axes:
     """
     if path.accuracies is None:
         raise ValueError("this path was followed on data without labels: accuracies=None")
-    axes.plot(path.times, 100.0 * path.accuracies, color=GREEN, lw=1.3)
+    percent = 100.0 * path.accuracies
+    axes.plot(path.times, percent, color=GREEN, lw=1.3)
     if path.permutation_point is not None:
-        axes.plot(1.0 - path.times, 100.0 * path.accuracies, color=GREEN, lw=1.3, alpha=0.55)
+        axes.plot(1.0 - path.times, percent, color=GREEN, lw=1.3, alpha=0.55)
+        axes.plot([0.25, 0.75], [percent[-1], percent[-1]], color=GREEN, lw=1.3, ls=":")
+        axes.set_xticks(*QUARTERS)
+    axes.set_ylim(max(0.0, percent.min() - 2.0), min(100.5, percent.max() + 2.0))
     axes.set_xlabel("$t$ along $\\gamma$")
     axes.set_ylabel("accuracy (%)")
     return axes

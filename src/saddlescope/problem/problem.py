@@ -113,9 +113,9 @@ class Problem(eqx.Module):
             square = float(np.mean(np.square(data.targets))) if loss == "normalised" else 1.0
             if square == 0.0:
                 raise ShapeError("all targets are zero, so the loss cannot be normalised", name="mean squared target", value=0.0)
-            self.scale = jnp.asarray(1.0 / (square * samples))
-            self.weight_decay = jnp.asarray(float(weight_decay))
-            self.norm_barrier = jnp.asarray(float(norm_barrier))
+            self.scale = jnp.asarray(1.0 / (square * samples), jnp.float64)
+            self.weight_decay = jnp.asarray(weight_decay, jnp.float64)
+            self.norm_barrier = jnp.asarray(norm_barrier, jnp.float64)
 
     # On flat vectors: pure.
 

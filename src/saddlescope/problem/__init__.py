@@ -1,0 +1,1 @@
+"""Networks, data, losses: everything that makes a loss function of a parameter vector."""
