@@ -18,9 +18,7 @@ NETWORK = Perceptron((3, 4, 2), "relu")
 PAIR = (1, 3)
 NEURONS = NETWORK.neurons(1)
 KINDS = ("incoming", "joint", "tied")
-each_surface = pytest.mark.parametrize(
-    ("kind", "unit"), [(kind, unit) for kind in KINDS for unit in (False, True)]
-)
+each_surface = pytest.mark.parametrize(("kind", "unit"), [(kind, unit) for kind in KINDS for unit in (False, True)])
 
 
 def _surface(kind, unit, seed):

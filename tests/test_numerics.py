@@ -1,4 +1,4 @@
-"""The solvers against closed forms: quadratics on spheres, a cusp with a known fold, and each solver against the others."""
+"""The solvers against closed forms: quadratics on spheres, a cusp with a known fold, each against the others."""
 
 import equinox as eqx
 import jax
@@ -86,7 +86,8 @@ def test_every_solver_finds_the_constrained_minimum_that_a_secular_equation_give
         found = settle(Smooth(_rayleigh), Sphere(), start, jnp.asarray(1.0), limits(1e-9), solver)
         assert int(found.status) == CONVERGED
         x = np.asarray(found.x)
-    # Stationarity: (A - mu) x = -b with |x| = 1; minimum: mu <= smallest eigenvalue -1. Then x_1 = -0.1/(0.5 - mu), x_0 from |x| = 1.
+    # Stationarity: (A - mu) x = -b with |x| = 1; minimum: mu <= smallest eigenvalue -1. Then x_1 = -0.1/(0.5 - mu),
+    # x_0 from |x| = 1.
     mu = SPECTRUM[0]
     expected = np.array([0.0, -0.1 / (0.5 - mu), 0.0, 0.0])
     expected[0] = np.sqrt(1 - expected[1] ** 2)
@@ -96,7 +97,12 @@ def test_every_solver_finds_the_constrained_minimum_that_a_secular_equation_give
 def test_a_solver_that_runs_out_of_iterations_says_so_with_its_residual():
     with float64():
         found = settle(
-            Smooth(_rayleigh), Sphere(), jnp.array([0.01, 0.5, 0.4, 0.2]), jnp.asarray(1.0), limits(1e-12, 0.05, 2), "newton"
+            Smooth(_rayleigh),
+            Sphere(),
+            jnp.array([0.01, 0.5, 0.4, 0.2]),
+            jnp.asarray(1.0),
+            limits(1e-12, 0.05, 2),
+            "newton",
         )
         assert int(found.status) == MAX_STEPS
         assert OUTCOMES[int(found.status)] is Outcome.MAX_STEPS

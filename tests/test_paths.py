@@ -50,7 +50,7 @@ def test_the_permutation_point_is_critical_by_torch_s_gradient_too(small):
 
 
 def test_the_two_neurons_coincide_at_the_point_and_the_reduced_network_computes_the_same(small):
-    network, _, problem, path = small
+    _, _, problem, path = small
     point = path.permutation_point
     assert distance(point.parameters, path.neurons, *path.pair, kind="joint") == 0.0
     narrow = Problem(Perceptron((2, 4, 1), "tanh"), toy("tanh", 0))

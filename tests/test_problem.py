@@ -179,7 +179,11 @@ def test_float32_users_get_float64_and_keep_their_setting():
         (lambda: Problem(Perceptron((3, 2)), _data(5), weight_decay=-1.0), SettingsError, "weight_decay=-1.0"),
         (lambda: Perceptron((3, 2), "tanhh"), SettingsError, "activation=tanhh.*Did you mean tanh"),
         (lambda: Perceptron((3,)), SettingsError, "widths"),
-        (lambda: Problem(Perceptron((3, 2)), _data(5)).loss_of({"0.weight": np.ones((2, 3))}), ShapeError, "do not fit"),
+        (
+            lambda: Problem(Perceptron((3, 2)), _data(5)).loss_of({"0.weight": np.ones((2, 3))}),
+            ShapeError,
+            "do not fit",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(build, error, text):

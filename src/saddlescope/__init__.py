@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from saddlescope.paths.result import Path as Path
     from saddlescope.paths.result import PathSettings as PathSettings
     from saddlescope.paths.result import PermutationPoint as PermutationPoint
-    from saddlescope.problem import sources as data
+    from saddlescope.problem import sources as data  # noqa: F401
     from saddlescope.problem.data import Data as Data
     from saddlescope.problem.networks import Perceptron as Perceptron
     from saddlescope.problem.problem import Problem as Problem

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from saddlescope.arrays import Layout
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.precision import float64
 from saddlescope.symmetry.actions import lift, merge, permute, remove, split, swap
 from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.gauge import distance, fix_scale
 from saddlescope.symmetry.neurons import Neurons, Slice
-from saddlescope.precision import float64
 
 UNITS = 4
 
@@ -52,12 +52,12 @@ def _attention(p, x):
     width = 2
     qkv = x @ p["qkv.weight"].T
     q, k, v = (qkv[..., i * UNITS * width : (i + 1) * UNITS * width] for i in range(3))
-    heads = [t.unflatten(-1, (UNITS_NOW(p), width)).transpose(1, 2) for t in (q, k, v)]
+    heads = [t.unflatten(-1, (_heads(p), width)).transpose(1, 2) for t in (q, k, v)]
     mixed = torch.softmax(heads[0] @ heads[1].transpose(-1, -2), -1) @ heads[2]
     return mixed.transpose(1, 2).flatten(2) @ p["out.weight"].T
 
 
-def UNITS_NOW(p):
+def _heads(p):
     return p["out.weight"].shape[1] // 2
 
 
@@ -215,7 +215,7 @@ def test_a_zero_incoming_vector_has_no_scale():
     start = model.random(0)
     start["b.weight"][2] = 0
     start["b.bias"][2] = 0
-    with pytest.raises(NeuronsError, match="incoming vector of this neuron is zero.*neuron=2"):
+    with pytest.raises(NeuronsError, match=r"incoming vector of this neuron is zero.*neuron=2"):
         fix_scale(start, model.neurons)
 
 

@@ -1,11 +1,11 @@
 """saddlescope demo: the whole way on embedded data, in one command."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from saddlescope.cli.options import print_json, say
+from saddlescope.cli.options import own_folder, print_json, say, seed_of
 from saddlescope.cli.progress import progress_bar
-from saddlescope.errors import RecordExistsError, StorageError
 
 
 def demo(*, out: Path = Path("saddlescope-demo"), seed: int = 0, overwrite: bool = False, json: bool = False) -> int:
@@ -27,13 +27,12 @@ def demo(*, out: Path = Path("saddlescope-demo"), seed: int = 0, overwrite: bool
         Print one JSON document.
     """
     began = time.perf_counter()
-    if out.exists() and not overwrite:
-        raise RecordExistsError("the output exists", name="out", value=out, advice="Use another --out, or --overwrite")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError("the folder for the output cannot be made", name="out", value=out, expected=f"a writable place ({error.strerror})") from error
+    seed_of(seed)
+    with own_folder(out, overwrite=overwrite):
+        return _demo(out, seed, began, overwrite=overwrite, json=json)
 
+
+def _demo(out: Path, seed: int, began: float, *, overwrite: bool, json: bool) -> int:
     from saddlescope.cli.summary import path_json, path_lines
     from saddlescope.plots.path import path_figure, save_figure
     from saddlescope.problem.weights import save_weights
@@ -45,7 +44,9 @@ def demo(*, out: Path = Path("saddlescope-demo"), seed: int = 0, overwrite: bool
     with progress_bar(quiet=json) as progress:
         shown = demonstrate(seed=seed, progress=progress)
     save_weights(out / "teacher.safetensors", shown.network, shown.teacher.parameters, overwrite=overwrite)
-    found = save_path(shown.path, out / "path.saddle", overwrite=overwrite)
+    words = {"network": "teacher.safetensors", "data": "digits", "target": "network", "seed": seed}
+    found = replace(shown.path, problem={**shown.path.problem, **words})
+    found = save_path(found, out / "path.saddle", overwrite=overwrite)
     save_figure(path_figure(found), out / "demo.png")
     if json:
         print_json({**path_json(found), "teacher_accuracy": shown.accuracy, "out": str(out)})

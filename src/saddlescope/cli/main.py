@@ -29,7 +29,10 @@ def build() -> App:
         name="saddlescope",
         help="An instrument for the weight-space symmetry of neural networks: permutation paths between equal minima.",
         version=_version,
+        help_epilogue="Exit codes: 0 done; 1 done, but the answer is no or undecided; 2 a mistake in the input or the "
+        "environment, told in one line (--debug shows where it arose); 130 interrupted.",
         help_on_error=False,
+        suppress_keyboard_interrupt=False,
     )
     for command in (demo, train, path):
         app.command(command)
@@ -55,10 +58,11 @@ def run(arguments: Sequence[str]) -> int:
             raise
         sys.stderr.write(f"error: {_one_line(str(error))}\n")
         return 2
-    except (OSError, MemoryError) as error:
+    except Exception as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {type(error).__name__}: {_one_line(str(error))}\n")
+        whose = "" if isinstance(error, OSError | MemoryError) else " (a fault of saddlescope; --debug shows where)"
+        sys.stderr.write(f"error: {type(error).__name__}: {_one_line(str(error))}{whose}\n")
         return 2
 
 

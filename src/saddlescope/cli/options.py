@@ -1,14 +1,18 @@
 """What several commands share: words turned into values, each mistake one clear line."""
 
 import json
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from saddlescope.errors import RecordExistsError, SettingsError, StorageError
 
 
-def numbers(word: str, what: str) -> tuple[int, ...]:
+def numbers(word: str, what: str, example: str) -> tuple[int, ...]:
     """Return the whole numbers of a word such as ``2,5,1``.
 
     Raises:
@@ -17,7 +21,9 @@ def numbers(word: str, what: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in word.split(","))
     except ValueError as error:
-        raise SettingsError(f"not a list of whole numbers for {what}", name=what, value=word, expected="such as 2,5,1") from error
+        raise SettingsError(
+            f"not a list of whole numbers for {what}", name=what, value=word, expected=f"such as {example}"
+        ) from error
 
 
 def pair_of(word: str) -> tuple[int, int] | None:
@@ -28,7 +34,7 @@ def pair_of(word: str) -> tuple[int, int] | None:
     """
     if word == "closest":
         return None
-    values = numbers(word, "pair")
+    values = numbers(word, "pair", "0,3")
     if len(values) != 2:
         raise SettingsError("a pair needs two neurons", name="pair", value=word, expected="such as 0,3, or closest")
     return values[0], values[1]
@@ -50,20 +56,63 @@ def free_file(path: Path, *, overwrite: bool) -> Path:
 
     Raises:
         RecordExistsError: it exists and may not be overwritten.
-        StorageError: its folder does not exist, or it is a folder itself.
+        StorageError: its folder does not exist or takes no files, or it is a folder itself.
     """
     if path.is_dir():
         raise StorageError("the output is a folder", name="file", value=path, expected="a file name")
     if path.exists() and not overwrite:
         raise RecordExistsError("the output exists", name="file", value=path, advice="Use another name, or --overwrite")
-    if not path.absolute().parent.is_dir():
-        raise StorageError("the folder for the output does not exist", name="folder", value=path.absolute().parent)
+    above = path.absolute().parent
+    if not above.is_dir():
+        raise StorageError("the folder for the output does not exist", name="folder", value=above)
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        what = f"the folder for the output cannot be written to ({error.strerror})"
+        raise StorageError(what, name="folder", value=above) from error
     return path
+
+
+@contextmanager
+def own_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Make a folder for several outputs; if the work in it fails, a folder made here is taken away again.
+
+    Raises:
+        RecordExistsError: it exists and may not be written into, or is a file.
+        StorageError: it cannot be made.
+    """
+    there = path.is_dir()
+    if path.exists() and not (there and overwrite):
+        raise RecordExistsError("the output exists", name="out", value=path, advice="Use another name, or --overwrite")
+    try:
+        path.mkdir(exist_ok=there)
+    except OSError as error:
+        what = f"the folder for the output cannot be made ({error.strerror})"
+        raise StorageError(what, name="out", value=path, expected="a writable place") from error
+    try:
+        yield path
+    except BaseException:
+        if not there:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def seed_of(value: int) -> int:
+    """Return a seed that random generators take.
+
+    Raises:
+        SettingsError: it is negative.
+    """
+    if value < 0:
+        raise SettingsError("a seed cannot be negative", name="seed", value=value, expected="0 or more")
+    return value
 
 
 def print_json(value: Any) -> None:
     """Print exactly one JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def say(text: str, *, quiet: bool = False) -> None:

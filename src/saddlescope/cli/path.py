@@ -1,11 +1,16 @@
 """saddlescope path: from a network and data to the permutation path of two of its neurons."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from saddlescope.cli.options import free_file, one_of, pair_of, print_json, say
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
+
+if TYPE_CHECKING:
+    from saddlescope.problem.problem import Problem
 
 
 def path(
@@ -33,8 +38,8 @@ def path(
 ) -> int:
     """Find the path on which two neurons merge and change places, and write it to a result folder.
 
-    The network should be a minimum of the loss on these data; it is polished first. Exit code 1: done, but the path does not end in a
-    permutation point.
+    The network should be a minimum of the loss on these data; it is polished first. Exit code 1: done, but the path
+    does not end in a permutation point.
 
     Example: saddlescope path net.safetensors --data toy --layer 1 --pair 0,3 --out RUN.saddle --figure run.pdf
 
@@ -99,6 +104,46 @@ def path(
 
     from saddlescope.paths.find import find_path
     from saddlescope.paths.result import PathSettings
+
+    problem, parameters, own = problem_of(
+        net, data, loss=loss, target=target, activation=activation, weight_decay=weight_decay, norm_barrier=norm_barrier
+    )
+    settings = PathSettings(
+        distance=distance, steps=steps, reach=reach, solver=solver, tolerance=tolerance, max_iterations=max_iterations
+    )
+    with progress_bar(quiet=quiet or json) as progress:
+        found = find_path(problem, parameters, layer=layer, pair=neurons, settings=settings, progress=progress)
+    found = save_path(replace(found, problem={**found.problem, **own}), out, overwrite=overwrite)
+    if figure is not None:
+        from saddlescope.plots.path import path_figure, save_figure
+
+        save_figure(path_figure(found), figure)
+
+    from saddlescope.cli.summary import path_json, path_lines
+
+    if json:
+        print_json(path_json(found))
+    for line in path_lines(found):
+        say(line, quiet=quiet or json)
+    say(f"written to {out}", quiet=quiet or json)
+    return 0 if found.permutation_point is not None else 1
+
+
+def problem_of(
+    net: Path,
+    data: str,
+    *,
+    loss: str | None,
+    target: str | None,
+    activation: str | None,
+    weight_decay: float,
+    norm_barrier: float,
+) -> "tuple[Problem, dict[str, Any], dict[str, object]]":
+    """Return the problem that the words describe, the network's parameters, and the words that a record should keep.
+
+    Raises:
+        SaddlescopeError: a file that cannot be used, or words that do not fit together.
+    """
     from saddlescope.problem.data import teacher_data
     from saddlescope.problem.problem import Problem
     from saddlescope.problem.sources import load_data
@@ -113,22 +158,4 @@ def path(
         rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
-    settings = PathSettings(
-        distance=distance, steps=steps, reach=reach, solver=solver, tolerance=tolerance, max_iterations=max_iterations
-    )
-    with progress_bar(quiet=quiet or json) as progress:
-        found = find_path(problem, parameters, layer=layer, pair=neurons, settings=settings, progress=progress)
-    found = save_path(found, out, overwrite=overwrite)
-    if figure is not None:
-        from saddlescope.plots.path import path_figure, save_figure
-
-        save_figure(path_figure(found), figure)
-
-    from saddlescope.cli.summary import path_json, path_lines
-
-    if json:
-        print_json(path_json(found))
-    for line in path_lines(found):
-        say(line, quiet=quiet or json)
-    say(f"written to {out}", quiet=quiet or json)
-    return 0 if found.permutation_point is not None else 1
+    return problem, parameters, {"network": str(net), "data": data, "target": "network" if own else "data"}

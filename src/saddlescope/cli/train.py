@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from saddlescope.cli.options import free_file, numbers, one_of, print_json, say
+from saddlescope.cli.options import free_file, numbers, one_of, print_json, say, seed_of
 from saddlescope.cli.progress import progress_bar
 
 LOSSES = {"mse": "mse", "normalised": "normalised", "cross-entropy": "cross_entropy"}
@@ -27,8 +27,8 @@ def train(
 ) -> int:
     """Train a multilayer perceptron on the full batch and write it to a safetensors file.
 
-    Adam comes first, then second-order steps until the gradient norm is within the tolerance. Exit code 1: trained and written, but the
-    tolerance was not reached.
+    Adam comes first, then second-order steps until the gradient norm is within the tolerance. Exit code 1: trained and
+    written, but the tolerance was not reached.
 
     Example: saddlescope train --widths 2,5,1 --activation tanh --data toy --seed 0 --out net.safetensors
 
@@ -63,11 +63,13 @@ def train(
     quiet
         Print nothing but errors.
     """
-    shape = numbers(widths, "widths")
+    shape = numbers(widths, "widths", "2,5,1")
+    seed_of(seed)
     if loss is not None:
         one_of(loss, "loss", tuple(LOSSES))
     free_file(out, overwrite=overwrite)
 
+    from saddlescope.cli.summary import training_json
     from saddlescope.problem.networks import Perceptron
     from saddlescope.problem.problem import Problem
     from saddlescope.problem.sources import load_data
@@ -91,18 +93,11 @@ def train(
     save_weights(out, network, result.parameters, overwrite=overwrite)
     accuracy = problem.accuracy(result.parameters)
     if json:
-        print_json(
-            {
-                "outcome": result.outcome.value,
-                "loss": result.loss,
-                "gradient_norm": result.gradient_norm,
-                "accuracy": accuracy,
-                "iterations": result.iterations,
-                "seconds": result.seconds,
-                "out": str(out),
-            }
-        )
-    say(f"{result.outcome}: loss {result.loss:.8g}, gradient norm {result.gradient_norm:.2e}, {result.seconds:.1f} s", quiet=quiet or json)
+        print_json(training_json(result, accuracy, out))
+    say(
+        f"{result.outcome}: loss {result.loss:.8g}, gradient norm {result.gradient_norm:.2e}, {result.seconds:.1f} s",
+        quiet=quiet or json,
+    )
     if accuracy is not None:
         say(f"accuracy {accuracy:.4f}", quiet=quiet or json)
     say(f"written to {out}", quiet=quiet or json)

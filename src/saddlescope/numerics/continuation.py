@@ -1,7 +1,9 @@
-"""Track a minimiser while the surface's parameter d falls: predictor, corrector, adaptive stride, one compiled loop a leg.
+"""Track a minimiser while the surface's parameter d falls: predict, correct, adapt the stride, one compiled loop a leg.
 
-A leg goes from one asked distance to the next in as many strides as smooth tracking needs: when the corrector moves the point far beyond
-the prediction the stride is cut; where cutting does not help, the minimiser has ceased to exist (a fold) and the leg says so.
+A leg goes from one asked distance to the next in as many strides as smooth tracking needs: when the corrector moves
+the point far beyond
+the prediction the stride is cut; where cutting does not help, the minimiser has ceased to exist (a fold) and the leg
+says so.
 """
 
 from typing import Literal, NamedTuple

@@ -1,6 +1,7 @@
-"""Full-batch gradient descent on a surface: the 2019 paper's own way, kept as the reference that others are compared with.
+"""Full-batch gradient descent on a surface: the 2019 paper's own way, kept as a reference for comparisons.
 
-The step length doubles slowly after a fall and halves after a rise; nothing else is clever, on purpose ([B19] section 4.1).
+The step length doubles slowly after a fall and halves after a rise; nothing else is clever, on purpose ([B19] section
+4.1).
 """
 
 from typing import NamedTuple

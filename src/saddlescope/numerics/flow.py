@@ -1,8 +1,11 @@
 """Gradient flow on a surface by a stiff ODE solver: the slow, faithful reference for `newton`.
 
-dx/dt = -T(x) grad L(x), integrated with Kvaerno's fifth-order implicit method until the tangential gradient norm is within the
+dx/dt = -T(x) grad L(x), integrated with Kvaerno's fifth-order implicit method until the tangential gradient norm is
+within the
 tolerance or the time horizon ends ([B19] section 4.1 follows the flow in thought; MLPGradientFlow in practice).
 """
+
+from typing import Any
 
 import diffrax
 import jax.numpy as jnp
@@ -28,13 +31,13 @@ def flow(
     del radius, limit
     first = begin(objective, surface, x, d, tolerance)
 
-    def field(t: Scalar, y: Vector, args: None) -> Vector:
+    def field(t: Any, y: Vector, args: Any) -> Vector:
         del t, args
         y = surface.retract(y, d)
         _, gradient = objective.value_and_gradient(y)
         return -tangent(surface, y, gradient).project(gradient)
 
-    def arrived(t: Scalar, y: Vector, args: None, **_: object) -> Array:
+    def arrived(t: Any, y: Vector, args: Any, **_: object) -> Array:
         return jnp.linalg.norm(field(t, y, args)) <= tolerance
 
     solution = diffrax.diffeqsolve(

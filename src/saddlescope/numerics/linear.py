@@ -1,6 +1,7 @@
 """One Newton-like step in the tangent space: dense by eigenvalues, or matrix-free by conjugate gradients.
 
-Both solve (T H T + shift) s = -T g, where H is the Lagrangian's Hessian and the shift is the inverse pseudo-time 1/tau of a
+Both solve (T H T + shift) s = -T g, where H is the Lagrangian's Hessian and the shift is the inverse pseudo-time
+1/tau of a
 linearly implicit gradient flow. The shift exceeds the most negative eigenvalue seen, and |s| stays within the radius.
 """
 
@@ -17,7 +18,7 @@ FLAT = 1e-13
 
 
 class Step(NamedTuple):
-    """A step, the reduction that the quadratic model predicts, the lowest curvature seen, and the Hessian products spent."""
+    """A step, the reduction that its model predicts, the lowest curvature seen, the Hessian products spent."""
 
     move: Vector
     predicted: Scalar
@@ -26,7 +27,7 @@ class Step(NamedTuple):
 
 
 def tangential_hessian(objective: Objective, surface: Surface, x: Vector, space: Tangent) -> Float[Array, "size size"]:
-    """Return T (H - sum lambda Hess h) T, dense, with a large positive value on everything outside the tangent space."""
+    """Return T (H - sum lambda Hess h) T, dense, with a large positive value outside the tangent space."""
     identity = jnp.eye(x.shape[0], dtype=x.dtype)
     bend = jax.vmap(lambda v: surface.curvature_product(x, space.multipliers, v))(identity)
     projection = jax.vmap(space.project)(identity)
@@ -64,7 +65,7 @@ class _Krylov(NamedTuple):
     direction: Vector
     image: Vector  # (T H T) move, for the model's value
     curvature: Scalar
-    count: Int[Array, ""]
+    products: Int[Array, ""]
     running: Array
 
 
@@ -115,8 +116,8 @@ def krylov_step(
             conditioned + beta * state.direction,
             state.image + rate * image,
             jnp.minimum(state.curvature, (state.direction @ image) / length),
-            state.count + 1,
-            ~(leaves | small) & (state.count + 1 < limit),
+            state.products + 1,
+            ~(leaves | small) & (state.products + 1 < limit),
         )
 
     first = precondition(-slope)
@@ -124,4 +125,4 @@ def krylov_step(
     begin = _Krylov(zero, -slope, first, first, zero, jnp.asarray(jnp.inf), jnp.asarray(0), jnp.asarray(True))
     end = jax.lax.while_loop(lambda s: s.running, body, begin)
     predicted = -(slope @ end.move + 0.5 * end.move @ end.image)
-    return Step(end.move, predicted, end.curvature, end.count)
+    return Step(end.move, predicted, end.curvature, end.products)

@@ -1,7 +1,9 @@
 """Pseudo-transient continuation: a linearly implicit gradient flow on a surface that turns into Newton's method.
 
-Each step solves (H + 1/tau) s = -g in the tangent space. The pseudo-time tau grows as the gradient falls (1/tau ~ |g| / radius), stays
-below 1/|lambda_min|, and shrinks until the step fits the length allowed, which in turn shrinks after refused steps; the loss never
+Each step solves (H + 1/tau) s = -g in the tangent space. The pseudo-time tau grows as the gradient falls (1/tau ~ |g|
+/ radius), stays
+below 1/|lambda_min|, and shrinks until the step fits the length allowed, which in turn shrinks after refused steps;
+the loss never
 rises beyond rounding. Followed from the previous distance this stays near the gradient flow (science notes, section 2).
 """
 
@@ -29,7 +31,8 @@ OUTCOMES = {
 # Up to this many parameters a dense Hessian and its eigenvalues are affordable at every step.
 DENSE_LIMIT = 256
 
-# Share of |g| / radius, the rate at which an explicit step just reaches the radius, that is always added to the shift: dense
+# Share of |g| / radius, the rate at which an explicit step just reaches the radius, that is always added to the
+# shift: dense
 # steps stay close to the gradient flow; conjugate gradients are held back by the radius and would only be slowed.
 CAUTION: dict[Linear, float] = {"dense": 1.0, "krylov": 0.01}
 
@@ -59,7 +62,9 @@ def begin(objective: Objective, surface: Surface, x: Vector, d: Scalar, toleranc
     zero = jnp.asarray(0)
     status = jnp.where(residual <= tolerance, CONVERGED, RUNNING)
     status = jnp.where(jnp.isfinite(value) & jnp.isfinite(residual), status, NON_FINITE)
-    return Iterate(x, value, gradient, residual, jnp.ones_like(value), jnp.full_like(value, jnp.nan), zero, zero, status)
+    return Iterate(
+        x, value, gradient, residual, jnp.ones_like(value), jnp.full_like(value, jnp.nan), zero, zero, status
+    )
 
 
 def advance(

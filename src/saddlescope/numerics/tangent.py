@@ -1,7 +1,7 @@
 """Constraint surfaces as the solvers see them: normals, curvature, a retraction; projections built from these.
 
-A surface at parameter d is {x : h_i(x) = 0, fixed entries as prescribed}. Steps live in its tangent space, the retraction
-brings a step back onto the surface, and the Lagrangian's Hessian H - sum_i lambda_i Hess h_i acts on the
+A surface at parameter d is {x : h_i(x) = 0, fixed entries as prescribed}. Steps live in its tangent space, the
+retraction brings a step back onto the surface, and the Lagrangian's Hessian H - sum_i lambda_i Hess h_i acts on the
 tangent space. Nothing here knows of neurons.
 """
 
@@ -46,9 +46,7 @@ class Surface(Protocol):
         """Return the constraints' gradients, scaled to be of order one however small d is."""
         ...
 
-    def curvature_product(
-        self, x: Vector, multipliers: Float[Array, " constraints"], v: Vector
-    ) -> Vector:
+    def curvature_product(self, x: Vector, multipliers: Float[Array, " constraints"], v: Vector) -> Vector:
         """Return sum_i lambda_i Hess h_i v, in the scaling of `normals`."""
         ...
 

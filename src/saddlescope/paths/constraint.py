@@ -4,8 +4,8 @@
 * joint:    |theta_m - theta_l|^2 + |a_m - a_l|^2 = d^2, sqrt 2 times the distance to the swap's fixed points;
 * tied:     |theta_m - theta_l| = d and a_m - a_l = (d/d_0) (a_m - a_l)_0, the outgoing sum free.
 
-For homogeneous activations the scale of the pair is fixed in addition: |theta_l| = |theta_m| = 1, so that d cannot shrink by
-rescaling (science notes, section 2.4). All constraints are quadratic in pair coordinates.
+For homogeneous activations the scale of the pair is fixed in addition: |theta_l| = |theta_m| = 1, so that d cannot
+shrink by rescaling (science notes, section 2.4). All constraints are quadratic in pair coordinates.
 """
 
 import math

@@ -68,16 +68,18 @@ def outgoing_gaps(found: Found, nodes: tuple[Node, ...]) -> np.ndarray:
     return np.array([np.sqrt(2.0) * np.linalg.norm(node.x[places]) for node in nodes])
 
 
-def allowed_gap(nodes: tuple[Node, ...]) -> float:
+def allowed_gap(nodes: tuple[Node, ...], unresolved: float) -> float:
     """Return how far the loss may still move from the last distance to zero, ten times the linear extrapolation.
 
-    With distances falling by the factor r per leg and a loss linear in the distance, what is left after the last leg is its
-    change times r/(1 - r); 1e-8 of the loss is added for rounding.
+    With distances falling by the factor r per leg and a loss linear in the distance, what is left after the last leg
+    is its
+    change times r/(1 - r). Added are 1e-8 of the loss for rounding, and what the residual leaves open: the tolerance
+    times the way that settling moved the point.
     """
     last, before = nodes[-1], nodes[-2]
     ratio = last.distance / before.distance if before.distance > last.distance else 0.9
     change = abs(last.loss - before.loss)
-    return 10.0 * change * ratio / (1.0 - ratio) + 1e-8 * abs(last.loss)
+    return 10.0 * change * ratio / (1.0 - ratio) + 1e-8 * abs(last.loss) + unresolved
 
 
 def judge(found: Found) -> Verdict:
@@ -94,9 +96,11 @@ def judge(found: Found) -> Verdict:
         found.objective, found.surface, jnp.asarray(real[-1].x), found.limits, mirror_solver(found)
     )
     gap = float(settled.value) - real[-1].loss
-    allowed = allowed_gap(real)
+    way = float(jnp.linalg.norm(settled.x - jnp.asarray(real[-1].x)))
+    allowed = allowed_gap(real, found.tolerance * way)
     if int(settled.status) != CONVERGED:
-        why = f"the merged network was not settled: {OUTCOMES[int(settled.status)]}, gradient norm {float(settled.residual):.3g}"
+        ended = OUTCOMES[int(settled.status)]
+        why = f"the merged network was not settled: {ended}, gradient norm {float(settled.residual):.3g}"
         return Verdict(Outcome.NOT_CONVERGED, (why,), None, gap)
     if abs(gap) <= allowed:
         return Verdict(Outcome.PERMUTATION_POINT, (), settled, gap)
@@ -149,7 +153,7 @@ def _last_node(found: Found, verdict: Verdict) -> list[Node]:
     return [node_of(here, 0.0, 0.0, float("nan"), kind="merged")]
 
 
-def _between(found: Found, thetas: np.ndarray, losses: np.ndarray) -> np.ndarray:
+def _between(found: Found, thetas: np.ndarray) -> np.ndarray:
     """Return the losses half-way between neighbouring nodes."""
     middles = 0.5 * (thetas[:-1] + thetas[1:])
     return np.array([float(_value(found.problem, jnp.asarray(theta))) for theta in middles])
@@ -163,7 +167,7 @@ def finish(found: Found) -> Path:
     thetas = np.stack([np.asarray(turn(jnp.asarray(node.x))) for node in nodes])
     parameters = found.layout.unflatten_numpy(thetas)
     losses = np.array([node.loss for node in nodes])
-    middles = _between(found, thetas, losses)
+    middles = _between(found, thetas)
     point = _point(found, verdict)
     barrier = float(max(np.nanmax(losses), np.nanmax(middles), -np.inf if point is None else point.loss))
     excess = float(np.max(middles - np.maximum(losses[:-1], losses[1:])))

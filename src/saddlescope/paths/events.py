@@ -1,5 +1,7 @@
 """What happened on the way, read off the trail: folds, interior maxima, channels, non-convergence, jumps."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from saddlescope.numerics.newton import CONVERGED, OUTCOMES
@@ -40,7 +42,7 @@ def convergence_events(trail: Trail, tolerance: float) -> list[Event]:
 def interior_maxima(nodes: tuple[Node, ...]) -> list[int]:
     """Return the nodes k at which the loss stops rising: dL/dd < 0 at k (rising as d falls) and > 0 at k + 1."""
     found = []
-    for k, (here, after) in enumerate(zip(nodes[:-1], nodes[1:], strict=True)):
+    for k, (here, after) in enumerate(pairwise(nodes)):
         known = np.isfinite(here.slope) and np.isfinite(after.slope)
         # At the rounding level of the gradient the sign of the slope says nothing.
         clear = known and min(abs(here.slope), abs(after.slope)) > 10.0 * max(here.residual, after.residual)

@@ -42,7 +42,11 @@ def check_settings(settings: PathSettings) -> None:
     """
     rules = (
         ("distance", settings.distance in ("incoming", "joint", "tied"), "incoming, joint or tied"),
-        ("solver", settings.solver in ("auto", "newton", "krylov", "flow", "descent"), "auto, newton, krylov, flow or descent"),
+        (
+            "solver",
+            settings.solver in ("auto", "newton", "krylov", "flow", "descent"),
+            "auto, newton, krylov, flow or descent",
+        ),
         ("steps", settings.steps >= 3, "a whole number from 3 up"),
         ("reach", 0.0 < settings.reach < 1.0, "a number between 0 and 1"),
         ("tolerance", settings.tolerance is None or settings.tolerance > 0.0, "a positive number"),
@@ -50,7 +54,9 @@ def check_settings(settings: PathSettings) -> None:
     )
     for name, holds, expected in rules:
         if not holds:
-            raise SettingsError("this setting cannot be used", name=name, value=getattr(settings, name), expected=expected)
+            raise SettingsError(
+                "this setting cannot be used", name=name, value=getattr(settings, name), expected=expected
+            )
 
 
 def choose_solver(settings: PathSettings, size: int) -> Solver:

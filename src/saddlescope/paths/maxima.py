@@ -1,6 +1,7 @@
 """Interior maxima of the loss along the path: located between nodes, refined, and reported with their gradient.
 
-At dL/dd = 0 on an incoming or joint path every multiplier vanishes, so the point is a critical point of the full loss: a saddle met
+At dL/dd = 0 on an incoming or joint path every multiplier vanishes, so the point is a critical point of the full
+loss: a saddle met
 before the permutation point ([B19] supplement, "Loss on the permutation path"). On a tied path it need not be one.
 """
 

@@ -1,7 +1,7 @@
 """gamma(t), t in [0, 1]: the falling distance, the outgoing-weight transfer, and the mirrored half.
 
-t in [0, 1/4]: the stored nodes, joined linearly; [1/4, 1/2]: outgoing weight moves until both neurons have the same, their sum
-kept, at constant loss; [1/2, 1]: gamma(t) = swap(gamma(1 - t)) ([B19] section 4.1).
+t in [0, 1/4]: the stored nodes, joined linearly; [1/4, 1/2]: outgoing weight moves until both neurons have the same,
+their sum kept, at constant loss; [1/2, 1]: gamma(t) = swap(gamma(1 - t)) ([B19] section 4.1).
 """
 
 import numpy as np

@@ -80,7 +80,9 @@ class Path:
     curvatures: np.ndarray
     iterations: np.ndarray
     converged: np.ndarray
-    kinds: np.ndarray  # "asked" | "between" two asked | "bridge": on a descent that leaves a fold | "merged": distance 0
+    kinds: (
+        np.ndarray
+    )  # "asked" | "between" two asked | "bridge": on a descent that leaves a fold | "merged": distance 0
     outgoing_norms: np.ndarray
     accuracies: np.ndarray | None
     parameters: dict[str, np.ndarray]  # each (nodes, *shape)

@@ -3,19 +3,22 @@
 Every function takes and returns Axes; `path_figure` puts them together. Nothing here touches matplotlib's global state.
 """
 
+import os
 from pathlib import Path as FilePath
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from saddlescope.errors import StorageError
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.result import Path
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -51,20 +54,44 @@ def plot_loss(path: Path, axes: Axes) -> Axes:
     point = path.permutation_point
     if point is not None:
         axes.plot(1.0 - path.times, path.losses, color=BLUE, lw=1.3, alpha=0.55)
-        axes.plot([path.times[-1], 1.0 - path.times[-1]], [path.losses[-1], point.loss], color=BLUE, lw=1.3, ls=":")
+        transfer = [path.losses[-1], point.loss, path.losses[-1]]
+        axes.plot([path.times[-1], 0.5, 1.0 - path.times[-1]], transfer, color=BLUE, lw=1.3, ls=":")
         axes.plot(0.5, point.loss, "o", color=ORANGE, ms=6, zorder=5, label="permutation point")
         axes.set_xticks(*QUARTERS)
     _mark_events(path, axes, path.times)
     axes.set_xlabel("$t$ along $\\gamma$")
     axes.set_ylabel("loss $L(\\gamma(t))$")
-    axes.set_ylim(bottom=min(0.0, float(path.losses.min())))
+    finite = path.losses[np.isfinite(path.losses)]
+    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0 if point is None else point.loss))
+    if high > low:
+        axes.set_ylim(low, high + 0.06 * (high - low))
     if point is not None or path.events:
-        axes.legend(loc="best")
+        _legend(axes, columns=2)
     return axes
+
+
+def _legend(axes: Axes, *, columns: int = 3) -> None:
+    """Put the legend above the axes, where it hides no line."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        borderaxespad=0.2,
+        handletextpad=0.5,
+        columnspacing=1.2,
+    )
 
 
 def _positive(path: Path) -> np.ndarray:
     return path.distances > 0
+
+
+def _fall_to_the_right(path: Path, axes: Axes) -> None:
+    """Give the axes a logarithmic abscissa for all distances of the path, the largest at the left."""
+    axes.set_xscale("log")
+    shown = path.distances[_positive(path)]
+    if len(shown):
+        axes.set_xlim(1.3 * shown.max(), shown.min() / 1.3)
 
 
 def plot_distance(path: Path, axes: Axes) -> Axes:
@@ -76,30 +103,28 @@ def plot_distance(path: Path, axes: Axes) -> Axes:
     point = path.permutation_point
     if point is not None:
         axes.axhline(point.loss, color=ORANGE, lw=0.8, ls="--", label="at the permutation point")
-        axes.legend(loc="best")
-    axes.set_xscale("log")
-    axes.invert_xaxis()
+        _legend(axes)
+    _fall_to_the_right(path, axes)
     axes.set_xlabel("distance $\\delta$ of the pair (falls to the right)")
     axes.set_ylabel("loss $L$")
     return axes
 
 
 def plot_gradient(path: Path, axes: Axes) -> Axes:
-    """Draw the tangential and the full gradient norm against the distance, with the tolerance; the start is left out."""
+    """Draw the tangential and the full gradient norm against the distance, with the tolerance, without the start."""
     keep = _positive(path) & (path.kinds == "asked") & (path.times > 0)
     for values, colour, label in (
         (path.full_gradient_norms, GREY, "full"),
         (path.gradient_norms, BLUE, "tangential"),
     ):
-        shown = np.where(keep & (values > 0), values, np.nan)
-        axes.plot(path.distances, shown, color=colour, lw=1.0, label=label)
+        shown = keep & (values > 0)
+        axes.plot(path.distances[shown], values[shown], ".-", color=colour, lw=1.0, ms=2.5, label=label)
     axes.axhline(path.tolerance, color=RED, lw=0.8, ls="--", label="tolerance")
-    axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.invert_xaxis()
+    _fall_to_the_right(path, axes)
     axes.set_xlabel("distance $\\delta$")
     axes.set_ylabel("gradient norm")
-    axes.legend(loc="best")
+    _legend(axes)
     return axes
 
 
@@ -109,11 +134,10 @@ def plot_outgoing(path: Path, axes: Axes) -> Axes:
     l, m = path.pair
     for column, colour, label in ((0, BLUE, f"$|a_{{{l}}}|$"), (1, ORANGE, f"$|a_{{{m}}}|$")):
         axes.plot(path.distances[keep], path.outgoing_norms[keep, column], color=colour, lw=1.0, label=label)
-    axes.set_xscale("log")
-    axes.invert_xaxis()
+    _fall_to_the_right(path, axes)
     axes.set_xlabel("distance $\\delta$")
     axes.set_ylabel("outgoing norm")
-    axes.legend(loc="best")
+    _legend(axes)
     return axes
 
 
@@ -138,7 +162,7 @@ def plot_accuracy(path: Path, axes: Axes) -> Axes:
 
 
 def path_figure(path: Path) -> Figure:
-    """Return a figure of four panels: loss along gamma, loss and gradient against distance, accuracy or outgoing norms."""
+    """Return four panels: loss along gamma, loss and gradient norm against distance, accuracy or outgoing norms."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 4.6), layout="constrained")
         panels = figure.subplots(2, 2)
@@ -149,15 +173,31 @@ def path_figure(path: Path) -> Figure:
             plot_accuracy(path, panels[1, 1])
         else:
             plot_outgoing(path, panels[1, 1])
-        figure.suptitle(
-            f"layer {path.layer}, neurons {path.pair[0]} and {path.pair[1]}, {path.settings.distance} distance: {path.ending}",
-            fontsize=9,
-        )
+        l, m = path.pair
+        title = f"layer {path.layer}, neurons {l} and {m}, {path.settings.distance} distance: {path.ending}"
+        figure.suptitle(title, fontsize=9)
         figure.canvas.draw_idle()
     return figure
 
 
 def save_figure(figure: Figure, file: str | FilePath) -> None:
-    """Write a figure as PNG, PDF or SVG by its name, fonts embedded."""
-    with mpl.rc_context(STYLE):
-        figure.savefig(file, dpi=200)
+    """Write a figure as PNG, PDF or SVG by its name, whole or not at all, fonts embedded.
+
+    Raises:
+        StorageError: the disk refuses; nothing is left behind.
+    """
+    file = FilePath(file)
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}")
+    try:
+        with mpl.rc_context(STYLE):
+            figure.savefig(temporary, dpi=200)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise StorageError(
+            f"the figure cannot be written ({error.strerror or error})",
+            name="file",
+            value=file,
+            expected="a disk with room for it",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -67,7 +67,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("sigmoid_softplus", _sigmoid_softplus),
     )
 }
-"""Slope of leaky_relu: 0.01; gelu: the exact one; erf: erf(z/sqrt 2); sigmoid_softplus: sigmoid(4z) + softplus(z) [S21]."""
+"""leaky_relu has slope 0.01; gelu is the exact one; erf: erf(z/sqrt 2); sigmoid_softplus: sigmoid(4z) + softplus(z)."""
 
 
 def activation(name: str) -> Activation:

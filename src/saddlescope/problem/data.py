@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from saddlescope.arrays import Parameters, fingerprint
@@ -52,9 +53,16 @@ def _matrix(value: Any, name: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise DataError("not numbers", name=f"type of {name}", value=array.dtype, expected="real numbers")
     if array.ndim != 2:
-        raise ShapeError("an array of the wrong dimension", name=f"shape of {name}", value=array.shape, expected="(samples, columns)")
+        raise ShapeError(
+            "an array of the wrong dimension", name=f"shape of {name}", value=array.shape, expected="(samples, columns)"
+        )
     if array.shape[0] == 0 or array.shape[1] == 0:
-        raise DataError("the data set is empty", name=f"shape of {name}", value=array.shape, expected="at least one sample and column")
+        raise DataError(
+            "the data set is empty",
+            name=f"shape of {name}",
+            value=array.shape,
+            expected="at least one sample and column",
+        )
     array = np.ascontiguousarray(array, dtype=np.float64)
     finite = np.isfinite(array)
     if not finite.all():
@@ -73,7 +81,9 @@ def _labels(value: Any) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise ShapeError("an array of the wrong dimension", name="shape of labels", value=array.shape, expected="(samples,)")
+        raise ShapeError(
+            "an array of the wrong dimension", name="shape of labels", value=array.shape, expected="(samples,)"
+        )
     whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and bool(np.all(array == np.round(array))))
     if not whole:
         raise DataError("labels must be whole numbers", name="type of labels", value=array.dtype, expected="integers")
@@ -82,10 +92,14 @@ def _labels(value: Any) -> np.ndarray:
 
 def _same_length(inputs: np.ndarray, other: np.ndarray | None, name: str) -> None:
     if other is not None and len(other) != len(inputs):
-        raise ShapeError("different numbers of samples", name=name, value=len(other), expected=f"{len(inputs)}, as inputs")
+        raise ShapeError(
+            "different numbers of samples", name=name, value=len(other), expected=f"{len(inputs)}, as inputs"
+        )
 
 
-def teacher_data(network: Any, parameters: Parameters, inputs: np.ndarray, *, labels: np.ndarray | None = None, name: str = "teacher") -> Data:
+def teacher_data(
+    network: Any, parameters: Parameters, inputs: np.ndarray, *, labels: np.ndarray | None = None, name: str = "teacher"
+) -> Data:
     """Return a data set whose targets are a network's own outputs: the network is then a zero-loss minimum.
 
     Raises:
@@ -95,9 +109,15 @@ def teacher_data(network: Any, parameters: Parameters, inputs: np.ndarray, *, la
     network.check(parameters)
     inputs = _matrix(inputs, "inputs")
     if inputs.shape[1] != network.widths[0]:
-        raise ShapeError("data and network do not fit", name="inputs per sample", value=inputs.shape[1], expected=str(network.widths[0]))
+        raise ShapeError(
+            "data and network do not fit",
+            name="inputs per sample",
+            value=inputs.shape[1],
+            expected=str(network.widths[0]),
+        )
     with float64():
         rows = [
-            np.asarray(network.apply(parameters, inputs[first : first + CHUNK])) for first in range(0, len(inputs), CHUNK)
+            np.asarray(network.apply(parameters, jnp.asarray(inputs[first : first + CHUNK])))
+            for first in range(0, len(inputs), CHUNK)
         ]
     return Data(inputs, np.concatenate(rows), labels, name)

@@ -63,5 +63,7 @@ def _write(content: bytes, path: Path) -> Path:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StorageError("a downloaded file cannot be kept", name="file", value=path, expected=f"room ({error.strerror})") from error
+        raise StorageError(
+            "a downloaded file cannot be kept", name="file", value=path, expected=f"room ({error.strerror})"
+        ) from error
     return path

@@ -24,7 +24,9 @@ def read_idx(path: Path) -> np.ndarray:
     dimensions, kind = raw[3], np.dtype(TYPES[raw[2]])
     head = 4 + 4 * dimensions
     if len(raw) < head:
-        raise DataError("an IDX file is truncated in its head", name="file", value=path, expected=f"{head} bytes, not {len(raw)}")
+        raise DataError(
+            "an IDX file is truncated in its head", name="file", value=path, expected=f"{head} bytes, not {len(raw)}"
+        )
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", dimensions, 4))
     wanted = head + math.prod(shape) * kind.itemsize
     if len(raw) != wanted:
@@ -37,10 +39,14 @@ def _bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError("a file cannot be read", name="file", value=path, expected=f"a readable file ({error.strerror})") from error
+        raise DataError(
+            "a file cannot be read", name="file", value=path, expected=f"a readable file ({error.strerror})"
+        ) from error
     if raw[:2] != b"\x1f\x8b":
         return raw
     try:
         return gzip.decompress(raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError("a gzipped file is corrupt or truncated", name="file", value=path, expected="a whole gzip file") from error
+        raise DataError(
+            "a gzipped file is corrupt or truncated", name="file", value=path, expected="a whole gzip file"
+        ) from error

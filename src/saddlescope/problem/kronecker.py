@@ -1,7 +1,9 @@
 """A Kronecker-factored approximation of a perceptron's Gauss-Newton matrix, as preconditioner for large networks.
 
-For each layer, with h its input (1 appended for the bias), D the outputs' derivative by its preactivations and H the loss's Hessian by
-the outputs: E[h h^T] (x) E[D^T H D] (Martens and Grosse 2015). Only the speed of a solve depends on it, never its result.
+For each layer, with h its input (1 appended for the bias), D the outputs' derivative by its preactivations and H the
+loss's Hessian by
+the outputs: E[h h^T] (x) E[D^T H D] (Martens and Grosse 2015). Only the speed of a solve depends on it, never its
+result.
 """
 
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from jaxtyping import Array, Float, Scalar
 
 from saddlescope.problem.activations import activation
 from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.problem import Problem, Chunk
+from saddlescope.problem.problem import Chunk, Problem
 
 
 class LayerFactors(NamedTuple):

@@ -8,8 +8,6 @@ from jaxtyping import Array, Float
 
 Loss = Callable[[Float[Array, "samples outputs"], Array], Float[Array, " samples"]]
 
-NAMES = ("mse", "normalised", "cross_entropy")
-
 
 def squared_error(outputs: Float[Array, "samples outputs"], targets: Float[Array, "samples outputs"]) -> Array:
     """Return the squared error of each sample, mean over outputs (PyTorch's MSELoss before its mean over samples)."""
@@ -20,3 +18,7 @@ def cross_entropy(logits: Float[Array, "samples outputs"], labels: Array) -> Arr
     """Return the negative log-likelihood of each sample's label."""
     chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
     return jax.scipy.special.logsumexp(logits, axis=1) - chosen
+
+
+BY_NAME: dict[str, Loss] = {"mse": squared_error, "normalised": squared_error, "cross_entropy": cross_entropy}
+"""The normalised loss is the squared error too; `Problem` divides it by the mean squared target."""

@@ -1,4 +1,6 @@
-"""Multilayer perceptrons with PyTorch's names: ``0.weight`` (out, in), ``0.bias``, ``2.weight``, ... as a Sequential."""
+"""Multilayer perceptrons with PyTorch's names: ``0.weight`` (out, in), ``0.bias``, ``2.weight``, ..."""
+
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -28,7 +30,9 @@ class Perceptron(eqx.Module):
         """Check and keep the structure."""
         widths = tuple(int(width) for width in widths)
         if len(widths) < 2 or min(widths) < 1:
-            raise SettingsError("not the widths of a network", name="widths", value=widths, expected="at least two, each 1 or more")
+            raise SettingsError(
+                "not the widths of a network", name="widths", value=widths, expected="at least two, each 1 or more"
+            )
         find_activation(activation)
         self.widths = widths
         self.activation = activation
@@ -52,10 +56,10 @@ class Perceptron(eqx.Module):
                 shapes.append((outputs,))
         return Layout(tuple(names), tuple(shapes))
 
-    def apply(self, parameters: Parameters, inputs: Float[Array, "samples inputs"]) -> Float[Array, "samples outputs"]:
-        """Return the network's outputs, before any softmax."""
+    def apply(self, parameters: Parameters, inputs: Any) -> Float[Array, "samples outputs"]:
+        """Return the network's outputs for inputs (samples, n_0), before any softmax."""
         g = find_activation(self.activation).function
-        here = inputs
+        here: Float[Array, "samples inputs"] = jnp.asarray(inputs)
         for k in range(self.depth):
             here = here @ jnp.asarray(parameters[f"{2 * k}.weight"]).T
             if self.bias:

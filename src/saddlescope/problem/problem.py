@@ -1,8 +1,9 @@
 """A problem is a network, data and a loss: value, gradient and curvature products over the full batch.
 
-L(theta) = mean over samples of the loss + weight_decay/2 |theta|^2 + norm_barrier/3 max(0, |theta|^2/2 - R)^3, with R = 1000 times the number of
-parameters. The batch is summed in chunks of bounded memory. Data are leaves of the pytree, so functions compiled for one
-data set serve all of equal shape.
+L(theta) = mean over samples of the loss + weight_decay/2 |theta|^2 + norm_barrier/3 max(0, |theta|^2/2 - R)^3, with R
+= 1000 times the number of
+parameters. The batch is summed in chunks of bounded memory. Data are leaves of the pytree, so functions compiled for
+one data set serve all of equal shape.
 """
 
 from collections.abc import Callable
@@ -27,9 +28,11 @@ def _check(network: Any, data: Any, loss: Any) -> None:
     """Refuse data that does not fit the network or the loss."""
     width, outputs = network.widths[0], network.widths[-1]
     if data.inputs.shape[1] != width:
-        raise ShapeError("data and network do not fit", name="inputs per sample", value=data.inputs.shape[1], expected=str(width))
-    if isinstance(loss, str) and loss not in losses.NAMES:
-        raise SettingsError("unknown loss", name="loss", value=loss, expected=", ".join(losses.NAMES))
+        raise ShapeError(
+            "data and network do not fit", name="inputs per sample", value=data.inputs.shape[1], expected=str(width)
+        )
+    if isinstance(loss, str) and loss not in losses.BY_NAME:
+        raise SettingsError("unknown loss", name="loss", value=loss, expected=", ".join(losses.BY_NAME))
     if loss == "cross_entropy":
         if data.labels is None:
             raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer a sample")
@@ -47,7 +50,12 @@ def _check(network: Any, data: Any, loss: Any) -> None:
                 advice="Use cross_entropy for labels, or the network's own outputs as targets",
             )
         if data.targets.shape[1] != outputs:
-            raise ShapeError("data and network do not fit", name="targets per sample", value=data.targets.shape[1], expected=str(outputs))
+            raise ShapeError(
+                "data and network do not fit",
+                name="targets per sample",
+                value=data.targets.shape[1],
+                expected=str(outputs),
+            )
 
 
 class Problem(eqx.Module):
@@ -110,9 +118,11 @@ class Problem(eqx.Module):
             self.targets = jnp.asarray(_chunked(wanted, size))
             self.weights = jnp.asarray(_weights(samples, size))
             self.labels = None if data.labels is None else jnp.asarray(data.labels)
-            square = float(np.mean(np.square(data.targets))) if loss == "normalised" else 1.0
+            square = float(np.mean(np.square(np.asarray(data.targets)))) if loss == "normalised" else 1.0
             if square == 0.0:
-                raise ShapeError("all targets are zero, so the loss cannot be normalised", name="mean squared target", value=0.0)
+                raise ShapeError(
+                    "all targets are zero, so the loss cannot be normalised", name="mean squared target", value=0.0
+                )
             self.scale = jnp.asarray(1.0 / (square * samples), jnp.float64)
             self.weight_decay = jnp.asarray(weight_decay, jnp.float64)
             self.norm_barrier = jnp.asarray(norm_barrier, jnp.float64)
@@ -207,8 +217,7 @@ class Problem(eqx.Module):
 
     def sample_loss(self, outputs: Array, targets: Array, weights: Array) -> Scalar:
         """Return the weighted sum over samples of the scaled loss: these samples' part of the mean."""
-        function = {"mse": losses.squared_error, "normalised": losses.squared_error}.get(self.loss, self.loss)
-        function = losses.cross_entropy if self.loss == "cross_entropy" else function
+        function: losses.Loss = losses.BY_NAME[self.loss] if isinstance(self.loss, str) else self.loss
         return self.scale * jnp.sum(weights * function(outputs, targets))
 
     def _chunk_loss(self, theta: Array, chunk: "Chunk") -> Scalar:

@@ -73,11 +73,15 @@ def idx_folder(folder: Path, split: Split = "train") -> Data:
         stem = f"{_PREFIX[split]}-{kind}-ubyte"
         found = [path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()]
         if not found:
-            raise DataError("an IDX file is missing", name="file", value=folder / f"{stem}[.gz]", expected="an IDX file")
+            raise DataError(
+                "an IDX file is missing", name="file", value=folder / f"{stem}[.gz]", expected="an IDX file"
+            )
         arrays.append(read_idx(found[0]))
     images, labels = arrays
     if len(images) != len(labels):
-        raise DataError("images and labels differ in number", name="labels", value=len(labels), expected=f"{len(images)}")
+        raise DataError(
+            "images and labels differ in number", name="labels", value=len(labels), expected=f"{len(images)}"
+        )
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     return Data(images.reshape(len(images), -1) / scale, labels=labels, name=f"{folder.name}-{split}")
 

@@ -1,4 +1,4 @@
-"""Data files of the user's: .npz, a pair of .npy, CSV with a header. Nothing is guessed and no pickle is ever loaded."""
+"""Data files of the user's: .npz, a pair of .npy, CSV with a header. Nothing is guessed, no pickle loaded."""
 
 import csv
 import re
@@ -78,7 +78,9 @@ def read_csv(path: Path) -> Data:
     known = sorted(k for found in places.values() for k in found)
     if known != list(range(len(header))) or not places["inputs"] or len(places["labels"]) > 1:
         unknown = [rows[0][k] for k in range(len(header)) if k not in known]
-        raise DataError(f"the columns of {path} are not understood", name="columns", value=unknown or rows[0], expected=expected)
+        raise DataError(
+            f"the columns of {path} are not understood", name="columns", value=unknown or rows[0], expected=expected
+        )
     if not places["targets"] and not places["labels"]:
         raise _refuse(path, "there are neither targets nor labels", expected)
     table = np.array([_numbers(row, line, len(header), path) for line, row in enumerate(rows[1:], start=2) if row])
@@ -90,7 +92,9 @@ def read_csv(path: Path) -> Data:
 
 def _numbers(row: list[str], line: int, width: int, path: Path) -> list[float]:
     if len(row) != width:
-        raise DataError(f"line {line} of {path} has the wrong length", name="cells", value=len(row), expected=str(width))
+        raise DataError(
+            f"line {line} of {path} has the wrong length", name="cells", value=len(row), expected=str(width)
+        )
     numbers = []
     for column, cell in enumerate(row, start=1):
         try:

@@ -42,7 +42,9 @@ def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, 
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StorageError("the weights cannot be written", name="file", value=path, expected=f"room ({error.strerror})") from error
+        raise StorageError(
+            "the weights cannot be written", name="file", value=path, expected=f"room ({error.strerror})"
+        ) from error
 
 
 def load_weights(path: str | Path, *, activation: str | None = None) -> tuple[Perceptron, dict[str, np.ndarray]]:
@@ -65,7 +67,10 @@ def load_weights(path: str | Path, *, activation: str | None = None) -> tuple[Pe
     stated = metadata.get("activation")
     if activation is None and stated is None:
         raise WeightsError(
-            "the file does not say the activation", name="file", value=path, advice="Say it with --activation; it is never guessed"
+            "the file does not say the activation",
+            name="file",
+            value=path,
+            advice="Say it with --activation; it is never guessed",
         )
     if activation is not None and stated is not None and activation != stated:
         raise WeightsError("the file says another activation", name="activation", value=activation, expected=stated)
@@ -74,14 +79,21 @@ def load_weights(path: str | Path, *, activation: str | None = None) -> tuple[Pe
     widths = [layers[0][0].shape[1]]
     for k, (weight, bias) in enumerate(layers):
         if weight.shape[1] != widths[-1]:
-            raise WeightsError(f"layer {k + 1} of {path} does not follow", name="inputs", value=weight.shape[1], expected=str(widths[-1]))
+            raise WeightsError(
+                f"layer {k + 1} of {path} does not follow",
+                name="inputs",
+                value=weight.shape[1],
+                expected=str(widths[-1]),
+            )
         widths.append(weight.shape[0])
         parameters[f"{2 * k}.weight"] = weight
         if bias is not None:
             parameters[f"{2 * k}.bias"] = bias
     biased = {bias is not None for _, bias in layers}
     if len(biased) != 1:
-        raise WeightsError("some layers have a bias and some have none", name="file", value=path, expected="all or none")
+        raise WeightsError(
+            "some layers have a bias and some have none", name="file", value=path, expected="all or none"
+        )
     network = Perceptron(tuple(widths), activation or str(stated), bias=biased.pop())
     network.check(parameters)
     require_finite(parameters, str(path))
@@ -98,10 +110,14 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             kinds = {name: file.get_slice(name).get_dtype() for name in names}
             bad = {name: kind for name, kind in kinds.items() if kind not in ("F16", "F32", "F64", "BF16")}
             if bad:
-                raise WeightsError("arrays of a type that is not used for weights", name="types", value=bad, expected="floating point")
+                raise WeightsError(
+                    "arrays of a type that is not used for weights", name="types", value=bad, expected="floating point"
+                )
             return {name: np.asarray(file.get_tensor(name), dtype=np.float64) for name in names}, metadata
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise WeightsError("this is not a whole safetensors file", name="file", value=path, expected=f"safetensors ({error})") from error
+        raise WeightsError(
+            "this is not a whole safetensors file", name="file", value=path, expected=f"safetensors ({error})"
+        ) from error
 
 
 def _layers(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -112,12 +128,19 @@ def _layers(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[np.ndarray,
         wanted = {"weight": 2, "bias": 1}
         if match is None or array.ndim != wanted[match["kind"]]:
             raise WeightsError(
-                f"{path} is not a plain perceptron", name="array", value=f"{name} {array.shape}", expected="N.weight (out, in) and N.bias (out,)"
+                f"{path} is not a plain perceptron",
+                name="array",
+                value=f"{name} {array.shape}",
+                expected="N.weight (out, in) and N.bias (out,)",
             )
         found.setdefault((match["stem"], int(match["number"])), {})[match["kind"]] = array
     if not found or any("weight" not in layer for layer in found.values()):
-        raise WeightsError("there are no weights, or a bias without them", name="file", value=path, expected="N.weight and N.bias")
+        raise WeightsError(
+            "there are no weights, or a bias without them", name="file", value=path, expected="N.weight and N.bias"
+        )
     if len({stem for stem, _ in found}) != 1:
-        raise WeightsError("names of more than one kind", name="names", value=sorted(arrays), expected="one prefix and a number")
+        raise WeightsError(
+            "names of more than one kind", name="names", value=sorted(arrays), expected="one prefix and a number"
+        )
     layers = [found[key] for key in sorted(found, key=lambda key: key[1])]
     return [(np.ascontiguousarray(layer["weight"]), layer.get("bias")) for layer in layers]

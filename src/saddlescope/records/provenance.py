@@ -4,7 +4,7 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("saddlescope", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy")
+LIBRARIES = ("saddlescope", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy", "scipy")
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,10 @@ from saddlescope.problem.problem import Problem
 
 @dataclass(frozen=True)
 class Recheck:
-    """Largest differences between stored and recomputed numbers, relative to the largest of each kind."""
+    """Largest differences between stored and recomputed numbers, relative to the largest of each kind.
+
+    ``gradient_deviation`` compares norms of the full gradient. ``same_data``: the data's fingerprint is the stored one.
+    """
 
     loss_deviation: float
     gradient_deviation: float
@@ -26,9 +29,17 @@ def recheck_path(problem: Problem, path: Path) -> Recheck:
     rows = [{name: array[k] for name, array in path.parameters.items()} for k in range(len(path.losses))]
     losses = np.array([problem.loss_of(row) for row in rows])
     norms = np.array([np.sqrt(sum(np.sum(g**2) for g in problem.gradient_of(row).values())) for row in rows])
-    known = np.isfinite(path.full_gradient_norms)
     return Recheck(
-        float(np.max(np.abs(losses - path.losses)) / max(np.max(np.abs(path.losses)), 1e-300)),
-        float(np.max(np.abs(norms - path.full_gradient_norms)[known]) / max(np.max(norms), 1e-300)),
-        problem.fingerprint(rows[0])["data"] == path.fingerprints["data"],
+        loss_deviation=_deviation(path.losses, losses),
+        gradient_deviation=_deviation(path.full_gradient_norms, norms),
+        same_data=problem.fingerprint(rows[0])["data"] == path.fingerprints["data"],
     )
+
+
+def _deviation(stored: np.ndarray, again: np.ndarray) -> float:
+    """Return max |stored - again| / max |again| over what was stored; infinite if that can no longer be had."""
+    known = np.isfinite(stored)
+    if not np.isfinite(again[known]).all():
+        return float("inf")
+    scale = max(float(np.max(np.abs(again[known]), initial=0.0)), 1e-300)
+    return float(np.max(np.abs(stored - again)[known], initial=0.0)) / scale

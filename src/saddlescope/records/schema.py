@@ -40,21 +40,26 @@ SCALARS = (
 )
 
 
-def plain(value: Any) -> Any:
-    """Return a value that JSON can hold: NaN and infinity become None, arrays lists, enumerations their text."""
+def plain(value: Any, *, exact: bool = False) -> Any:
+    """Return a value that JSON can hold: arrays become lists, enumerations their text, NaN and infinity None.
+
+    With ``exact`` NaN and infinity become the words NaN, Infinity and -Infinity, so that they can be read back.
+    """
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, exact=exact) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
+        return [plain(item, exact=exact) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist(), exact=exact)
     if isinstance(value, Outcome):
         return value.value
     if isinstance(value, float) and not np.isfinite(value):
-        return None
+        return _word(value) if exact else None
     return value
+
+
+def _word(value: float) -> str:
+    return "NaN" if np.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -77,7 +82,8 @@ def document(path: Path) -> dict[str, Any]:
             "versions": path.versions,
             "problem": path.problem,
             **{name: getattr(path, name) for name in SCALARS},
-        }
+        },
+        exact=True,
     )
 
 
@@ -123,7 +129,7 @@ def rebuild(document: dict[str, Any], stored: dict[str, np.ndarray]) -> Path:
             **{name: _number(document[name]) for name in SCALARS},
             pair=pair,
             neurons=_neurons(document["neurons"]),
-            settings=PathSettings(**document["settings"]),
+            settings=PathSettings(**{name: _number(value) for name, value in document["settings"].items()}),
             parameters=_group(stored, "path"),
             events=tuple(_event(event) for event in document["events"]),
             ending=Outcome(document["ending"]),
@@ -139,7 +145,8 @@ def rebuild(document: dict[str, Any], stored: dict[str, np.ndarray]) -> Path:
 
 
 def _number(value: Any) -> Any:
-    return float("nan") if value is None else value
+    """Return what a field held before `plain` spelled out its NaN or infinity."""
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
 
 
 def _neurons(value: dict[str, Any]) -> Neurons:
@@ -156,7 +163,9 @@ def _group(stored: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(f"{group}."): value for name, value in stored.items() if name.startswith(f"{group}.")}
 
 
-def _point(value: dict[str, Any] | None, stored: dict[str, np.ndarray], pair: tuple[int, int]) -> PermutationPoint | None:
+def _point(
+    value: dict[str, Any] | None, stored: dict[str, np.ndarray], pair: tuple[int, int]
+) -> PermutationPoint | None:
     if value is None:
         return None
     shares = (float(value["shares"][0]), float(value["shares"][1]))
@@ -165,7 +174,7 @@ def _point(value: dict[str, Any] | None, stored: dict[str, np.ndarray], pair: tu
         **{name: _number(item) for name, item in rest.items()},
         pair=pair,
         shares=shares,
-        accuracy=value["accuracy"],
+        accuracy=_number(value["accuracy"]),
         parameters=_group(stored, "point"),
         reduced=_group(stored, "reduced"),
     )

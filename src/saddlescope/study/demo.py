@@ -1,7 +1,7 @@
-"""The demonstration: a network trained on the embedded digits, and the path on which its two most similar neurons merge.
+"""The demonstration: a network trained on the embedded digits, and the path on which two of its neurons merge.
 
-As in [B19] Fig. 3 the teacher is trained on labels, and the student, equal to it at the start, regresses on the teacher's outputs
-before the softmax: so the path begins at an exact minimum of loss zero.
+As in [B19] Fig. 3 the teacher is trained on labels, and the student, equal to it at the start, regresses on the
+teacher's outputs before the softmax: so the path begins at an exact minimum of loss zero.
 """
 
 from dataclasses import dataclass
@@ -43,10 +43,10 @@ def demonstrate(*, seed: int = 0, steps: int = 100, progress: Progress | None = 
     assert accuracy is not None
     student = Problem(
         network,
-        teacher_data(network, teacher.parameters, np.asarray(data.inputs), labels=data.labels, name="digits, teacher's outputs"),
+        teacher_data(
+            network, teacher.parameters, np.asarray(data.inputs), labels=data.labels, name="digits, teacher's outputs"
+        ),
         loss="normalised",
     )
-    path = find_path(
-        student, teacher.parameters, layer=LAYER, settings=PathSettings(steps=steps), progress=progress
-    )
+    path = find_path(student, teacher.parameters, layer=LAYER, settings=PathSettings(steps=steps), progress=progress)
     return Demonstration(network, teacher, accuracy, path)

@@ -1,6 +1,7 @@
 """What can be done to interchangeable units without asking what kind of layer they are in: pure functions.
 
-swap and permute leave the network's function alone; split then merge returns; remove is the only one that loses something.
+swap and permute leave the network's function alone; split then merge returns; remove is the only one that loses
+something.
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,9 @@ def permute(parameters: Parameters, neurons: Neurons, order: Sequence[int]) -> d
     """
     count = neurons.count(parameters)
     if sorted(int(i) for i in order) != list(range(count)):
-        raise NeuronsError("not a permutation of the units", name="order", value=list(order), expected=f"0 to {count - 1}, each once")
+        raise NeuronsError(
+            "not a permutation of the units", name="order", value=list(order), expected=f"0 to {count - 1}, each once"
+        )
     return _arrange(parameters, neurons, [int(i) for i in order])
 
 
@@ -82,7 +85,9 @@ def remove(parameters: Parameters, neurons: Neurons, unit: int) -> dict:
     """
     count = neurons.count(parameters)
     if not 0 <= unit < count or count == 1:
-        raise NeuronsError("this unit cannot be removed", name="unit", value=unit, expected=f"0 to {count - 1}, of at least 2 units")
+        raise NeuronsError(
+            "this unit cannot be removed", name="unit", value=unit, expected=f"0 to {count - 1}, of at least 2 units"
+        )
     return _arrange(parameters, neurons, [i for i in range(count) if i != unit])
 
 
@@ -101,7 +106,9 @@ def split(parameters: Parameters, neurons: Neurons, unit: int, shares: Sequence[
     if not 0 <= unit < count:
         raise NeuronsError("no such neuron in this layer", name="unit", value=unit, expected=f"0 to {count - 1}")
     if len(shares) == 0 or abs(sum(shares) - 1.0) > 1e-12 * max(1.0, *(abs(share) for share in shares)):
-        raise SettingsError("the shares must sum to 1", name="shares", value=tuple(shares), expected=f"sum 1, not {sum(shares)}")
+        raise SettingsError(
+            "the shares must sum to 1", name="shares", value=tuple(shares), expected=f"sum 1, not {sum(shares)}"
+        )
     wide = _arrange(parameters, neurons, [*range(count), *[unit] * (len(shares) - 1)])
     factors = [1.0] * (count + len(shares) - 1)
     factors[unit] = shares[0]

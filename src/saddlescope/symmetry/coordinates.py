@@ -1,8 +1,8 @@
 """Orthogonal pair coordinates: sums and differences of two neurons, everything else as it is.
 
 With l < m the pair of neurons, a flattened parameter set theta becomes x of the same length, in which neuron l's
-places hold (theta_l + theta_m)/sqrt 2 and neuron m's places (theta_m - theta_l)/sqrt 2. The map is orthogonal: norms and
-gradient norms keep their size. The swap of l and m only changes the sign of the difference places.
+places hold (theta_l + theta_m)/sqrt 2 and neuron m's places (theta_m - theta_l)/sqrt 2. The map is orthogonal: norms
+and gradient norms keep their size. The swap of l and m only changes the sign of the difference places.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Distances between units, and the scale that homogeneous activations leave open.
 
-For an activation with g(s z) = s g(z), s > 0, incoming s theta with outgoing a/s gives the same network; distances are then
+For an activation with g(s z) = s g(z), s > 0, incoming s theta with outgoing a/s gives the same network; distances
+are then
 measured after the scale is fixed: unit incoming vectors, the scale moved into the outgoing ones (science notes, 2.4).
 """
 

@@ -59,12 +59,18 @@ class Neurons:
             room = shape[piece.axis] - piece.start
             fits = room // piece.block if self.units is None else self.units
             if piece.block < 1 or piece.start < 0 or fits < 1 or fits * piece.block > room:
-                raise NeuronsError("a slice does not fit its array", name="slice", value=piece, expected=f"within {shape}")
+                raise NeuronsError(
+                    "a slice does not fit its array", name="slice", value=piece, expected=f"within {shape}"
+                )
             if self.units is None and room % piece.block:
-                raise NeuronsError("a block does not divide its axis", name="slice", value=piece, expected=f"a divisor of {room}")
+                raise NeuronsError(
+                    "a block does not divide its axis", name="slice", value=piece, expected=f"a divisor of {room}"
+                )
             counts[f"{piece.name} axis {piece.axis}"] = fits
         if len(set(counts.values())) != 1:
-            raise NeuronsError("the slices disagree on the number of units", name="counts", value=counts, expected="one number")
+            raise NeuronsError(
+                "the slices disagree on the number of units", name="counts", value=counts, expected="one number"
+            )
         return next(iter(counts.values()))
 
     def _positions(self, layout: Layout, pieces: tuple[Slice, ...]) -> np.ndarray:
@@ -107,6 +113,8 @@ class Neurons:
         count = self.count(parameters)
         for neuron in (l, m):
             if not 0 <= neuron < count:
-                raise NeuronsError("no such neuron in this layer", name="neuron", value=neuron, expected=f"0 to {count - 1}")
+                raise NeuronsError(
+                    "no such neuron in this layer", name="neuron", value=neuron, expected=f"0 to {count - 1}"
+                )
         if l == m:
             raise NeuronsError("a pair needs two different neurons", name="pair", value=(l, m), expected="l != m")

@@ -72,7 +72,9 @@ class _Objective(eqx.Module):
 
 
 @eqx.filter_jit
-def _adam_block(problem: Problem, theta: Array, state: optax.OptState, rates: Array) -> tuple[Array, optax.OptState, Array]:
+def _adam_block(
+    problem: Problem, theta: Array, state: optax.OptState, rates: Array
+) -> tuple[Array, optax.OptState, Array]:
     """Take one Adam step per learning rate; return parameters, optimiser state and the losses before each step."""
     optimiser = optax.scale_by_adam()
 
@@ -80,7 +82,7 @@ def _adam_block(problem: Problem, theta: Array, state: optax.OptState, rates: Ar
         theta, state = carry
         value, gradient = problem.value_and_gradient(theta)
         updates, state = optimiser.update(gradient, state)
-        return (theta - rate * updates, state), value
+        return (theta - rate * jnp.asarray(updates), state), value
 
     (theta, state), losses = jax.lax.scan(step, (theta, state), rates)
     return theta, state, losses
@@ -168,7 +170,9 @@ def train(
         iterate = _newton_block(objective, iterate, limit, radius, jnp.asarray(min(block, max_newton)))
         if progress is not None:
             done = int(iterate.iterations)
-            progress(done, max_newton, f"Newton, loss {float(iterate.value):.4e}, gradient {float(iterate.residual):.2e}")
+            progress(
+                done, max_newton, f"Newton, loss {float(iterate.value):.4e}, gradient {float(iterate.residual):.2e}"
+            )
     status = MAX_STEPS if int(iterate.status) == RUNNING else int(iterate.status)
     return Training(
         parameters=to_numpy(layout.unflatten(iterate.x)),
