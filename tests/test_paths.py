@@ -257,3 +257,16 @@ def test_data_with_labels_gives_accuracies_along_the_path():
     path = find_path(problem, teacher, layer=1, settings=PathSettings(steps=8, tolerance=1e-8))
     assert path.accuracies[0] == 1.0
     assert len(path.accuracies) == len(path.losses)
+
+
+def test_a_start_that_is_no_minimum_is_reported_not_hidden(small):
+    _, teacher, problem, _ = small
+    bent = {**teacher, "0.bias": teacher["0.bias"] + 0.1}
+    settings = PathSettings(steps=4, polish=False)
+    path = find_path(problem, bent, layer=1, pair=(2, 3), settings=settings)
+    assert not path.converged[0]
+    assert path.gradient_norms[0] > 1e-4
+    assert any(event.kind is Outcome.NOT_CONVERGED and event.node == 0 for event in path.events)
+    polished = find_path(problem, bent, layer=1, pair=(2, 3), settings=replace(settings, polish=True))
+    assert polished.converged[0]
+    assert polished.losses[0] < path.losses[0]

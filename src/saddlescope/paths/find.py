@@ -29,6 +29,9 @@ DENSE_TOLERANCE = 1e-10
 # Large problems: this share of the tangential gradient norm that the first change of distance brings about.
 KRYLOV_TOLERANCE = 1e-4
 
+# A large network's start is polished by at most so many iterations.
+POLISH_ITERATIONS = 30
+
 # The longest single step of a correction, as a share of the norm of all parameters at the start.
 RADIUS = 0.05
 
@@ -69,6 +72,8 @@ def choose_solver(settings: PathSettings, size: int) -> Solver:
 def _polish(objective: PairObjective, x: Array, limits: Limits, solver: Solver) -> Array:
     """Return the minimum near x, found without any constraint; x itself when it is one already."""
     linear: Solver = "krylov" if solver == "krylov" or x.shape[0] > DENSE_LIMIT else "newton"
+    if linear == "krylov":  # a start that stays above the tolerance is reported as an event at the first node
+        limits = limits._replace(iterations=jnp.minimum(limits.iterations, POLISH_ITERATIONS))
     return settle(objective, Unconstrained(jnp.ones_like(x)), x, jnp.asarray(0.0), limits, linear).x
 
 

@@ -137,7 +137,6 @@ def follow(
     full = jnp.asarray(np.log(distances[0] / distances[-1]) / (len(distances) - 1))
     first = settle(objective, surface, x, jnp.asarray(distances[0]), limits._replace(iterations=jnp.asarray(0)), solver)
     nodes = [node_of(first, float(distances[0]), float("nan"), float("nan"))]
-    nodes[0] = Node(**{**vars(nodes[0]), "status": CONVERGED})
     start = max(float(jnp.linalg.norm(x)), 1e-300)
     track: Track = embark(objective, surface, x, jnp.asarray(distances[0]), full, solver)
     folds: list[tuple[float, float]] = []
