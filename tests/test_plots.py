@@ -91,10 +91,12 @@ def test_the_highest_loss_and_the_point_lie_inside_the_axes(axes: Axes) -> None:
 
 @pytest.mark.parametrize("plot", [plot_distance, plot_gradient, plot_outgoing])
 def test_distances_fall_to_the_right_on_a_logarithmic_axis_without_the_merged_node(plot: Any, axes: Axes) -> None:
-    plot(synthetic_path(), axes)
+    path = synthetic_path()
+    plot(path, axes)
     left, right = axes.get_xlim()
     assert axes.get_xscale() == "log"
-    assert left > right > 0
+    assert left > path.distances.max()
+    assert 0 < right < path.distances[path.distances > 0].min()
     assert "\\delta" in axes.get_xlabel()
 
 
@@ -125,15 +127,22 @@ def test_the_figure_has_four_panels_and_a_title_that_says_the_ending(labels: boo
     assert figure.get_suptitle() == "layer 1, neurons 0 and 2, tied distance: channel"
 
 
-def test_no_text_of_the_figure_overlaps_another() -> None:
-    figure = path_figure(synthetic_path())
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+@pytest.mark.parametrize("labels", [True, False])
+def test_no_text_of_the_figure_overlaps_another(scale: float, labels: bool) -> None:
+    path = synthetic_path(labels=labels)
+    events = tuple(replace(event, loss=scale * event.loss) for event in path.events)
+    point = replace(path.permutation_point, loss=scale) if path.permutation_point else None
+    small = replace(path, losses=scale * path.losses, permutation_point=point, events=events)
+    figure = path_figure(small)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
     boxes = []
     for axes in figure.axes:
         legend = axes.get_legend()
-        parts = [axes.xaxis.label, axes.yaxis.label, *([] if legend is None else [legend])]
+        parts = [axes.xaxis.label, axes.yaxis.label, axes.yaxis.get_offset_text()]
+        parts += [] if legend is None else [legend]
         boxes += [part.get_window_extent(renderer) for part in parts]
     for k, one in enumerate(boxes):
         assert not any(one.overlaps(other) for other in boxes[k + 1 :])

@@ -78,7 +78,7 @@ def path_lines(path: Path) -> list[str]:
     worst = float(path.gradient_norms[asked].max())
     lines.append(
         f"{int(asked.sum())} distances from {path.distances[0]:.4g} to {path.distances[asked].min():.3g}: "
-        f"largest tangential gradient norm {worst:.2e}, tolerance {path.tolerance:.1e}, missed at {missed}"
+        f"largest tangential gradient norm {worst:.2e}, tolerance {path.tolerance:.2e}, missed at {missed}"
     )
     lines.append(
         f"continuous: {'yes' if path.continuous else 'no'} "

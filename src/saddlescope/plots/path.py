@@ -71,15 +71,9 @@ def plot_loss(path: Path, axes: Axes) -> Axes:
 
 
 def _legend(axes: Axes, *, columns: int = 3) -> None:
-    """Put the legend above the axes, where it hides no line."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=columns,
-        borderaxespad=0.2,
-        handletextpad=0.5,
-        columnspacing=1.2,
-    )
+    """Put the legend above the axes, where it hides no line, at the right, where no power of ten stands."""
+    above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
+    axes.legend(**above, ncols=columns, borderaxespad=0.2, handletextpad=0.5, columnspacing=1.2)
 
 
 def _positive(path: Path) -> np.ndarray:
@@ -153,7 +147,7 @@ def plot_accuracy(path: Path, axes: Axes) -> Axes:
     axes.plot(path.times, percent, color=GREEN, lw=1.3)
     if path.permutation_point is not None:
         axes.plot(1.0 - path.times, percent, color=GREEN, lw=1.3, alpha=0.55)
-        axes.plot([0.25, 0.75], [percent[-1], percent[-1]], color=GREEN, lw=1.3, ls=":")
+        axes.plot([path.times[-1], 1.0 - path.times[-1]], [percent[-1], percent[-1]], color=GREEN, lw=1.3, ls=":")
         axes.set_xticks(*QUARTERS)
     axes.set_ylim(max(0.0, percent.min() - 2.0), min(100.5, percent.max() + 2.0))
     axes.set_xlabel("$t$ along $\\gamma$")

@@ -1,5 +1,6 @@
 """Data sets by name or by file: digits, the papers' toys, MNIST and other IDX folders, the user's own files."""
 
+import math
 import os
 from pathlib import Path
 from typing import Literal
@@ -83,7 +84,9 @@ def idx_folder(folder: Path, split: Split = "train") -> Data:
             "images and labels differ in number", name="labels", value=len(labels), expected=f"{len(images)}"
         )
     scale = 255.0 if images.dtype == np.uint8 else 1.0
-    return Data(images.reshape(len(images), -1) / scale, labels=labels, name=f"{folder.name}-{split}")
+    return Data(
+        images.reshape(len(images), math.prod(images.shape[1:])) / scale, labels=labels, name=f"{folder.name}-{split}"
+    )
 
 
 def mnist(split: Split = "train", folder: str | Path | None = None) -> Data:
