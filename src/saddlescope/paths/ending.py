@@ -172,6 +172,8 @@ def finish(found: Found) -> Path:
     barrier = float(max(np.nanmax(losses), np.nanmax(middles), -np.inf if point is None else point.loss))
     excess = float(np.max(middles - np.maximum(losses[:-1], losses[1:])))
     deviation = max(0.0, excess) / barrier if barrier > 0 else 0.0
+    # Below the tolerance times the longest chord, a loss between nodes is what the residuals leave open.
+    unresolved = found.tolerance * float(np.max(np.linalg.norm(np.diff(thetas, axis=0), axis=1)))
     events: list[Event] = [*fold_events(found.trail), *convergence_events(found.trail, found.tolerance)]
     events += maximum_events(found.objective, found.surface, found.trail, found.limits, found.solver)
     if verdict.ending in (Outcome.CHANNEL, Outcome.JUMP):
@@ -210,7 +212,7 @@ def finish(found: Found) -> Path:
         reasons=verdict.reasons,
         permutation_point=point,
         barrier=barrier,
-        continuous=verdict.ending is Outcome.PERMUTATION_POINT and deviation <= RIPPLE,
+        continuous=verdict.ending is Outcome.PERMUTATION_POINT and excess <= max(RIPPLE * barrier, unresolved),
         largest_deviation=deviation,
         tolerance=found.tolerance,
         evaluations={"iterations": found.trail.iterations, "hessian_products": found.trail.products},
