@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +34,8 @@ TORCH = {
     "sine": torch.sin,
     "sigmoid_softplus": lambda z: torch.sigmoid(4 * z) + torch.nn.functional.softplus(z),
 }
-LOSSES = ("mse", "normalised", "cross_entropy")
+PAIRS = [(name, "mse") for name in ACTIVATIONS]  # each activation once, each loss with a smooth and a kinked one
+PAIRS += [(name, loss) for name in ("gelu", "relu") for loss in ("normalised", "cross_entropy")]
 
 
 def _data(samples, inputs=3, outputs=2, seed=0):
@@ -42,18 +44,23 @@ def _data(samples, inputs=3, outputs=2, seed=0):
     return Data(generator.normal(size=(samples, inputs)), targets, generator.integers(0, outputs, samples))
 
 
+def _torch_outputs(network, data, theta):
+    here, at = torch.from_numpy(np.array(data.inputs)), 0
+    for k, (n, m) in enumerate(zip(network.widths[:-1], network.widths[1:], strict=True)):
+        weight = theta[at : at + n * m].reshape(m, n)
+        bias = theta[at + n * m : at + n * m + m]
+        at += n * m + m
+        here = torch.nn.functional.linear(here, weight, bias)
+        if k < network.depth - 1:
+            here = TORCH[network.activation](here)
+    return here
+
+
 def _torch_loss(network, data, loss):
-    x, y, labels = (torch.from_numpy(np.array(v)) for v in (data.inputs, data.targets, data.labels))
+    y, labels = torch.from_numpy(np.array(data.targets)), torch.from_numpy(np.array(data.labels))
 
     def value(theta):
-        here, at = x, 0
-        for k, (n, m) in enumerate(zip(network.widths[:-1], network.widths[1:], strict=True)):
-            weight = theta[at : at + n * m].reshape(m, n)
-            bias = theta[at + n * m : at + n * m + m]
-            at += n * m + m
-            here = torch.nn.functional.linear(here, weight, bias)
-            if k < network.depth - 1:
-                here = TORCH[network.activation](here)
+        here = _torch_outputs(network, data, theta)
         if loss == "cross_entropy":
             return torch.nn.functional.cross_entropy(here, labels)
         scale = (y**2).mean() if loss == "normalised" else 1.0
@@ -62,31 +69,53 @@ def _torch_loss(network, data, loss):
     return value
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@eqx.filter_jit
+def _value_gradient_hessian(problem, theta):
+    return problem.value_and_gradient(theta), problem.hessian(theta)
+
+
+@pytest.mark.parametrize(("activation", "loss"), PAIRS)
 def test_value_gradient_and_hessian_agree_with_torch(activation, loss):
-    network, data = Perceptron((3, 4, 3, 2), activation), _data(9)
+    network, data = Perceptron((3, 3, 2, 2), activation), _data(9)
     problem = Problem(network, data, loss=loss, chunk=4)
     reference = _torch_loss(network, data, loss)
     with float64():
         theta = network.layout.flatten(network.initial(1))
         there = torch.from_numpy(np.array(theta))
-        value, gradient = problem.value_and_gradient(theta)
-        hessian = problem.hessian(theta)
+        (value, gradient), hessian = _value_gradient_hessian(problem, theta)
         assert float(value) == pytest.approx(float(reference(there)), rel=1e-13)
         np.testing.assert_allclose(gradient, torch.func.grad(reference)(there).numpy(), rtol=1e-10, atol=1e-13)
         np.testing.assert_allclose(hessian, torch.func.hessian(reference)(there).numpy(), rtol=1e-9, atol=1e-12)
 
 
-def test_the_gauss_newton_product_is_jacobian_transposed_times_jacobian():
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_the_gauss_newton_product_is_jacobian_transposed_times_bend_times_jacobian(loss):
     network, data = Perceptron((3, 4, 2), "tanh"), _data(7)
-    problem = Problem(network, data, chunk=3)
+    problem = Problem(network, data, loss=loss, chunk=3, weight_decay=0.3)
     with float64():
         theta = network.layout.flatten(network.initial(1))
-        jacobian = np.asarray(jax.jacfwd(problem.outputs)(theta)).reshape(14, -1)
         v = np.random.default_rng(3).normal(size=theta.shape)
-        product = problem.gauss_newton_product(theta, jnp.asarray(v))
-    np.testing.assert_allclose(product, 2 / 14 * jacobian.T @ (jacobian @ v), rtol=1e-11)
+        product = eqx.filter_jit(Problem.gauss_newton_product)(problem, theta, jnp.asarray(v))
+    there = torch.from_numpy(np.array(theta))
+    jacobian = torch.func.jacrev(lambda at: _torch_outputs(network, data, at))(there).numpy()
+    outputs = _torch_outputs(network, data, there).numpy()
+    expected = 0.3 * v
+    for one, out in zip(jacobian, outputs, strict=True):
+        share = np.exp(out) / np.exp(out).sum()
+        bend = np.eye(2) if loss == "mse" else np.diag(share) - np.outer(share, share)
+        expected += one.T @ bend @ one @ v / 7
+    np.testing.assert_allclose(product, expected, rtol=1e-11)
+
+
+def test_the_hessian_product_is_the_dense_hessian_of_torch_times_v():
+    network, data = Perceptron((3, 4, 2), "sigmoid"), _data(11)
+    problem = Problem(network, data, loss="cross_entropy", chunk=4)
+    with float64():
+        theta = network.layout.flatten(network.initial(1))
+        v = np.random.default_rng(3).normal(size=theta.shape)
+        product = eqx.filter_jit(Problem.hessian_product)(problem, theta, jnp.asarray(v))
+    dense = torch.func.hessian(_torch_loss(network, data, "cross_entropy"))(torch.from_numpy(np.array(theta)))
+    np.testing.assert_allclose(product, dense.numpy() @ v, rtol=1e-11, atol=1e-14)
 
 
 def test_the_hessian_product_is_the_gradient_s_difference_quotient():
@@ -100,6 +129,11 @@ def test_the_hessian_product_is_the_gradient_s_difference_quotient():
         np.testing.assert_allclose(problem.hessian_product(theta, v), quotient, rtol=1e-6, atol=1e-5)
 
 
+@eqx.filter_jit
+def _values(problems, theta):
+    return [problem.value(theta) for problem in problems]
+
+
 @pytest.mark.parametrize("samples", range(1, 65))
 def test_the_sum_is_exact_for_every_number_of_samples_and_chunk(samples):
     network = Perceptron((2, 2), "identity")
@@ -108,8 +142,30 @@ def test_the_sum_is_exact_for_every_number_of_samples_and_chunk(samples):
     start = network.initial(0)
     outputs = data.inputs @ start["0.weight"].T + start["0.bias"]
     expected = math.fsum(((outputs - data.targets) ** 2).ravel()) / (2 * samples)
-    for chunk in {1, 7, 16, max(1, samples - 1), samples, samples + 1}:
-        assert Problem(network, data, chunk=chunk).loss_of(start) == pytest.approx(expected, rel=1e-14)
+    chunks = sorted({1, 2, 7, 16, max(1, samples - 1), samples, samples + 1})
+    problems = [Problem(network, data, chunk=chunk) for chunk in chunks]
+    with float64():
+        values = _values(problems, network.layout.flatten(start))
+    assert [float(value) for value in values] == pytest.approx([expected] * len(chunks), rel=1e-14)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 8, 9, 20])
+def test_gradient_and_outputs_do_not_depend_on_the_chunk(samples):
+    network, data = Perceptron((3, 2, 2), "tanh"), _data(samples)
+    start = network.initial(0)
+    whole = Problem(network, data)
+    there = torch.from_numpy(np.concatenate([value.ravel() for value in start.values()]))
+    gradient = torch.func.grad(_torch_loss(network, data, "mse"))(there).numpy()
+    for chunk in {2, 7, 8}:
+        problem = Problem(network, data, chunk=chunk)
+        assert problem.inputs.shape == (-(-samples // min(chunk, samples)), min(chunk, samples), 3)
+        np.testing.assert_allclose(
+            np.concatenate([value.ravel() for value in problem.gradient_of(start).values()]), gradient, rtol=1e-12
+        )
+        np.testing.assert_allclose(problem.outputs_of(start), _torch_outputs(network, data, there), rtol=1e-13)
+        hits = whole.outputs_of(start).argmax(1) == data.labels
+        assert problem.accuracy(start) == pytest.approx(np.mean(hits), rel=1e-15)  # not float32's mean
+        assert problem.fingerprint(start) == whole.fingerprint(start)
 
 
 @given(st.permutations(range(10)), st.integers(1, 12))
@@ -128,11 +184,31 @@ def test_a_user_s_loss_equals_the_built_in_one():
     assert own.loss_of(start) == pytest.approx(Problem(network, data).loss_of(start), rel=1e-14)
 
 
+def test_a_user_s_loss_is_given_labels_when_there_are_no_targets():
+    network, data = Perceptron((3, 4, 2), "tanh"), _data(10)
+    labelled = Data(data.inputs, labels=data.labels)
+    own = Problem(network, labelled, chunk=4, loss=lambda out, label: (out[:, 0] - label) ** 2)
+    outputs = own.outputs_of(network.initial(0))
+    expected = np.mean((outputs[:, 0] - data.labels) ** 2)
+    assert own.loss_of(network.initial(0)) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [(lambda out, y: jnp.mean((out - y) ** 2), r"\(\)"), (lambda out, y: (out - y) ** 2, r"\(4, 2\)")],
+)
+def test_a_loss_that_is_not_one_number_a_sample_is_refused(loss, shape):
+    with pytest.raises(ShapeError, match=rf"shape of loss\(outputs, targets\)={shape}; expected \(4,\)"):
+        Problem(Perceptron((3, 2)), _data(10), loss=loss, chunk=4)
+
+
 def test_cross_entropy_survives_huge_logits():
     network = Perceptron((1, 2), "identity", bias=False)
     data = Data(np.array([[1.0]]), labels=np.array([1]))
     weights = {"0.weight": np.array([[1e4], [0.0]])}
-    assert Problem(network, data, loss="cross_entropy").loss_of(weights) == pytest.approx(1e4)
+    problem = Problem(network, data, loss="cross_entropy")
+    assert problem.loss_of(weights) == pytest.approx(1e4)
+    np.testing.assert_allclose(problem.gradient_of(weights)["0.weight"], [[1.0], [-1.0]])
 
 
 def test_weight_decay_adds_half_the_squared_norm():
@@ -141,6 +217,15 @@ def test_weight_decay_adds_half_the_squared_norm():
     square = sum(float(np.sum(value**2)) for value in start.values())
     extra = Problem(network, data, weight_decay=0.3).loss_of(start) - Problem(network, data).loss_of(start)
     assert extra == pytest.approx(0.15 * square, rel=1e-10)
+
+
+def test_the_norm_barrier_is_zero_inside_its_radius_and_cubic_outside():
+    network, data = Perceptron((2, 2), "identity", bias=False), _data(5, inputs=2)
+    plain, barred = Problem(network, data), Problem(network, data, norm_barrier=0.7)
+    inside = {"0.weight": np.full((2, 2), 44.7)}  # |theta|^2 / 2 = 3996.2, R = 4000
+    assert barred.loss_of(inside) == plain.loss_of(inside)
+    outside = {"0.weight": np.full((2, 2), 50.0)}  # |theta|^2 / 2 = 5000
+    assert barred.loss_of(outside) - plain.loss_of(outside) == pytest.approx(0.7 / 3 * 1000.0**3, rel=1e-12)
 
 
 def test_accuracy_counts_the_largest_output():
@@ -160,6 +245,27 @@ def test_the_kronecker_factors_solve_a_single_linear_layer_exactly():
         np.testing.assert_allclose(problem.hessian_product(theta, solved), v, rtol=1e-10)
 
 
+def test_changing_the_caller_s_array_afterwards_changes_nothing():
+    network, data = Perceptron((3, 2)), _data(64, inputs=3)
+    start = network.initial(0)
+    problem = Problem(network, data)
+    before = problem.loss_of(start)
+    data.inputs[...] = 0.0
+    assert problem.loss_of(start) == before
+
+
+def test_the_fingerprint_knows_data_and_parameters():
+    network, data = Perceptron((3, 2)), _data(5)
+    start, other = network.initial(0), network.initial(1)
+    first = Problem(network, data).fingerprint(start)
+    turned = {name: np.asfortranarray(value) for name, value in start.items()}
+    assert Problem(network, data).fingerprint(turned) == first
+    assert Problem(network, data).fingerprint(other)["data"] == first["data"]
+    assert Problem(network, data).fingerprint(other)["parameters"] != first["parameters"]
+    moved = Data(data.inputs, data.targets + 1e-15, data.labels)
+    assert Problem(network, moved).fingerprint(start)["data"] != first["data"]
+
+
 def test_float32_users_get_float64_and_keep_their_setting():
     network, data = Perceptron((3, 4, 2), "tanh"), _data(10)
     assert not jax.config.jax_enable_x64
@@ -177,8 +283,25 @@ def test_float32_users_get_float64_and_keep_their_setting():
         (lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), labels=np.zeros(2, int))), ShapeError, "targets"),
         (lambda: Problem(Perceptron((3, 2)), _data(5), loss="hinge"), SettingsError, "loss=hinge"),
         (lambda: Problem(Perceptron((3, 2)), _data(5), weight_decay=-1.0), SettingsError, "weight_decay=-1.0"),
-        (lambda: Perceptron((3, 2), "tanhh"), SettingsError, "activation=tanhh.*Did you mean tanh"),
-        (lambda: Perceptron((3,)), SettingsError, "widths"),
+        (lambda: Problem(Perceptron((3, 2)), _data(5), weight_decay=math.inf), SettingsError, "weight_decay=inf"),
+        (lambda: Problem(Perceptron((3, 2)), _data(5), norm_barrier=math.nan), SettingsError, "norm_barrier=nan"),
+        (lambda: Problem(Perceptron((3, 2)), _data(5), chunk=0), SettingsError, "chunk=0; expected an integer"),
+        (lambda: Problem(Perceptron((3, 2)), _data(5), loss=3), SettingsError, "loss=3"),
+        (
+            lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), labels=np.array([-1, 0])), loss="cross_entropy"),
+            ShapeError,
+            "label=-1; expected 0 to 1",
+        ),
+        (
+            lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), np.ones((2, 2))), loss="cross_entropy"),
+            ShapeError,
+            "needs labels",
+        ),
+        (
+            lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), np.zeros((2, 2))), loss="normalised"),
+            ShapeError,
+            "all targets are zero",
+        ),
         (
             lambda: Problem(Perceptron((3, 2)), _data(5)).loss_of({"0.weight": np.ones((2, 3))}),
             ShapeError,

@@ -19,8 +19,8 @@ Parity = Literal["odd", "odd+constant", "even+linear", "none"]
 class Activation:
     """An activation function g and what is known of it.
 
-    ``homogeneous``: g(s z) = s g(z) for s > 0. ``kinked``: g' jumps somewhere. ``parity``: symmetries of g beyond
-    permutation, which give further equivalent networks (science notes, section 3).
+    ``homogeneous``: g(s z) = s g(z) for s > 0. ``kinked``: g' jumps somewhere. ``parity``: "odd", "odd+constant" or
+    "even+linear", the functions that g is the sum of, which give further equivalent networks ([S21] excludes them).
     """
 
     name: str
@@ -53,8 +53,8 @@ def _identity(z: Array) -> Array:
 ACTIVATIONS: dict[str, Activation] = {
     entry.name: entry
     for entry in (
-        Activation("relu", jax.nn.relu, homogeneous=True, kinked=True),
-        Activation("leaky_relu", _leaky_relu, homogeneous=True, kinked=True),
+        Activation("relu", jax.nn.relu, homogeneous=True, kinked=True, parity="even+linear"),
+        Activation("leaky_relu", _leaky_relu, homogeneous=True, kinked=True, parity="even+linear"),
         Activation("tanh", jnp.tanh, parity="odd"),
         Activation("sigmoid", jax.nn.sigmoid, parity="odd+constant"),
         Activation("softplus", jax.nn.softplus, parity="even+linear"),
@@ -62,7 +62,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("silu", jax.nn.silu, parity="even+linear"),
         Activation("erf", _erf, parity="odd"),
         Activation("exp", jnp.exp),
-        Activation("identity", _identity, parity="odd"),
+        Activation("identity", _identity, homogeneous=True, parity="odd"),
         Activation("sine", jnp.sin, parity="odd"),
         Activation("sigmoid_softplus", _sigmoid_softplus),
     )
@@ -77,7 +77,7 @@ def activation(name: str) -> Activation:
         SettingsError: no such activation; the nearest name is suggested.
     """
     if name not in ACTIVATIONS:
-        near = difflib.get_close_matches(name, ACTIVATIONS, n=1)
+        near = difflib.get_close_matches(str(name).lower(), ACTIVATIONS, n=1)
         raise SettingsError(
             "unknown activation",
             name="activation",

@@ -28,13 +28,15 @@ class Perceptron(eqx.Module):
 
     def __init__(self, widths: tuple[int, ...], activation: str = "relu", *, bias: bool = True) -> None:
         """Check and keep the structure."""
-        widths = tuple(int(width) for width in widths)
-        if len(widths) < 2 or min(widths) < 1:
+        if len(widths) < 2 or not all(isinstance(width, int | np.integer) and width >= 1 for width in widths):
             raise SettingsError(
-                "not the widths of a network", name="widths", value=widths, expected="at least two, each 1 or more"
+                "not the widths of a network",
+                name="widths",
+                value=widths,
+                expected="at least two integers, each 1 or more",
             )
         find_activation(activation)
-        self.widths = widths
+        self.widths = tuple(int(width) for width in widths)
         self.activation = activation
         self.bias = bool(bias)
 
@@ -80,7 +82,7 @@ class Perceptron(eqx.Module):
         return Neurons((Slice(f"{here}.weight", 0), *bias), (Slice(f"{after}.weight", 1),))
 
     def _check_layer(self, layer: int) -> None:
-        if not 1 <= layer < self.depth:
+        if not isinstance(layer, int | np.integer) or not 1 <= layer < self.depth:
             expected = f"1 to {self.depth - 1}" if self.depth > 1 else "nothing: this network has no hidden layer"
             raise NeuronsError("no such hidden layer", name="layer", value=layer, expected=expected)
 
@@ -90,7 +92,13 @@ class Perceptron(eqx.Module):
         return find_activation(self.activation).homogeneous
 
     def initial(self, seed: int) -> dict[str, np.ndarray]:
-        """Return random parameters: weights and biases uniform in +-1/sqrt(inputs), PyTorch's default for Linear."""
+        """Return random parameters: weights and biases uniform in +-1/sqrt(inputs), PyTorch's default for Linear.
+
+        Raises:
+            SettingsError: a negative seed.
+        """
+        if seed < 0:
+            raise SettingsError("not a seed", name="seed", value=seed, expected="0 or more")
         generator = np.random.default_rng(seed)
         layout = self.layout
         fan_in = [width for width in self.widths[:-1] for _ in range(2 if self.bias else 1)]

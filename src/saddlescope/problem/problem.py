@@ -1,11 +1,11 @@
 """A problem is a network, data and a loss: value, gradient and curvature products over the full batch.
 
-L(theta) = mean over samples of the loss + weight_decay/2 |theta|^2 + norm_barrier/3 max(0, |theta|^2/2 - R)^3, with R
-= 1000 times the number of
-parameters. The batch is summed in chunks of bounded memory. Data are leaves of the pytree, so functions compiled for
-one data set serve all of equal shape.
+L(theta) = mean over samples of the loss + weight_decay/2 |theta|^2 + norm_barrier/3 max(0, |theta|^2/2 - R)^3,
+with R = 1000 times the number of parameters. The batch is summed in chunks of bounded memory. Data are leaves of the
+pytree, so functions compiled for one data set serve all of equal shape.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,8 +31,10 @@ def _check(network: Any, data: Any, loss: Any) -> None:
         raise ShapeError(
             "data and network do not fit", name="inputs per sample", value=data.inputs.shape[1], expected=str(width)
         )
-    if isinstance(loss, str) and loss not in losses.BY_NAME:
-        raise SettingsError("unknown loss", name="loss", value=loss, expected=", ".join(losses.BY_NAME))
+    if loss not in losses.BY_NAME if isinstance(loss, str) else not callable(loss):
+        raise SettingsError(
+            "unknown loss", name="loss", value=loss, expected=f"{', '.join(losses.BY_NAME)}, or a function"
+        )
     if loss == "cross_entropy":
         if data.labels is None:
             raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer a sample")
@@ -62,7 +64,8 @@ class Problem(eqx.Module):
     """Network + data + loss, as a function of a flat vector of parameters or of a parameter set.
 
     ``loss``: "mse" (mean over samples and outputs), "normalised" (mse / mean squared target, [B19] Fig. 3),
-    "cross_entropy" (logits and labels), or a function (outputs, targets) -> loss of each sample. The methods on
+    "cross_entropy" (logits and labels), or a function (outputs, targets) -> loss of each sample, which is given the
+    labels when the data have no targets. The methods on
     flat vectors are pure, jittable and want float64; those on parameter sets (`loss_of`, `gradient_of`, `accuracy`)
     see to it themselves.
     """
@@ -99,23 +102,22 @@ class Problem(eqx.Module):
             chunk: samples per chunk; None keeps the memory of one chunk's gradient within `CHUNK_BYTES`.
 
         Raises:
-            ShapeError: data that does not fit the network or the loss.
-            SettingsError: an unknown loss, a negative penalty, or a chunk below 1.
+            ShapeError: data that does not fit the network or the loss, or a loss that is not one number a sample.
+            SettingsError: an unknown loss, a penalty that is negative or infinite, or a chunk below 1.
         """
         _check(network, data, loss)
         for name, value in (("weight_decay", weight_decay), ("norm_barrier", norm_barrier)):
-            if not value >= 0.0:
-                raise SettingsError("a penalty cannot be negative", name=name, value=value, expected="0 or more")
-        if chunk is not None and chunk < 1:
-            raise SettingsError("a chunk needs samples", name="chunk", value=chunk, expected="1 or more")
+            if not 0.0 <= value < math.inf:
+                raise SettingsError("not a penalty", name=name, value=value, expected="a finite number, 0 or more")
+        if chunk is not None and (not isinstance(chunk, int | np.integer) or chunk < 1):
+            raise SettingsError("not a number of samples", name="chunk", value=chunk, expected="an integer, 1 or more")
         samples = data.inputs.shape[0]
-        fits = max(1, CHUNK_BYTES // (32 * sum(network.widths[1:])))
-        size = min(samples, chunk or fits)
+        size = min(samples, int(chunk or max(1, CHUNK_BYTES // _sample_bytes(network))))
         wanted = data.labels if loss == "cross_entropy" or data.targets is None else data.targets
         self.network, self.loss, self.samples = network, loss, samples
         with float64():
-            self.inputs = jnp.asarray(_chunked(data.inputs, size))
-            self.targets = jnp.asarray(_chunked(wanted, size))
+            self.inputs = _chunked(data.inputs, size)
+            self.targets = _chunked(wanted, size)
             self.weights = jnp.asarray(_weights(samples, size))
             self.labels = None if data.labels is None else jnp.asarray(data.labels)
             square = float(np.mean(np.square(np.asarray(data.targets)))) if loss == "normalised" else 1.0
@@ -126,6 +128,8 @@ class Problem(eqx.Module):
             self.scale = jnp.asarray(1.0 / (square * samples), jnp.float64)
             self.weight_decay = jnp.asarray(weight_decay, jnp.float64)
             self.norm_barrier = jnp.asarray(norm_barrier, jnp.float64)
+            if not isinstance(loss, str):
+                _check_samples(loss, self.targets[0], network.widths[-1])
 
     # On flat vectors: pure.
 
@@ -168,7 +172,8 @@ class Problem(eqx.Module):
     def hessian(self, theta: Float[Array, " size"]) -> Float[Array, "size size"]:
         """Return the dense Hessian, from Hessian products in batches."""
         identity = jnp.eye(theta.shape[0], dtype=theta.dtype)
-        return jax.lax.map(lambda v: self.hessian_product(theta, v), identity, batch_size=32)
+        fits = CHUNK_BYTES // (self.inputs.shape[1] * _sample_bytes(self.network))
+        return jax.lax.map(lambda v: self.hessian_product(theta, v), identity, batch_size=min(32, max(1, fits)))
 
     def outputs(self, theta: Float[Array, " size"]) -> Float[Array, "samples outputs"]:
         """Return the network's outputs for every sample, in the data's order."""
@@ -253,12 +258,39 @@ class Chunk(NamedTuple):
     weights: Array
 
 
-def _chunked(rows: np.ndarray, size: int) -> np.ndarray:
-    """Return rows as (chunks, size, ...), the last chunk padded with copies of the first row."""
-    missing = -len(rows) % size
-    if missing:
-        rows = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
-    return rows.reshape(-1, size, *rows.shape[1:])
+def _check_samples(loss: losses.Loss, targets: Array, outputs: int) -> None:
+    """Refuse a loss whose result would be summed wrongly: a mean over samples, or one number an output."""
+    logits = jax.ShapeDtypeStruct((targets.shape[0], outputs), jnp.float64)
+    shape = jax.eval_shape(loss, logits, targets).shape
+    if shape != targets.shape[:1]:
+        raise ShapeError(
+            "the loss is not one number a sample",
+            name="shape of loss(outputs, targets)",
+            value=shape,
+            expected=f"({targets.shape[0]},) for {targets.shape[0]} samples",
+            advice="Take the mean over outputs only",
+        )
+
+
+def _sample_bytes(network: Any) -> int:
+    """Return about how much memory one sample's gradient takes: four copies of every layer's width, 8 bytes each."""
+    return 32 * sum(network.widths[1:])
+
+
+def _chunked(rows: np.ndarray, size: int) -> Array:
+    """Return rows as (chunks, size, ...), the last chunk padded with copies of the first row.
+
+    The rows are copied once, into memory of our own at an address that JAX takes over as it is: it copies twice
+    from any other, and would share the caller's.
+    """
+    shape = (-(-len(rows) // size), size, *rows.shape[1:])
+    kind = np.float64 if rows.dtype.kind == "f" else np.int64
+    room = np.empty(math.prod(shape) + 8, kind)  # 8 bytes an entry: one of the first 8 is at a multiple of 64
+    start = -room.ctypes.data % 64 // 8
+    own = room[start : start + math.prod(shape)].reshape(-1, *shape[2:])
+    own[: len(rows)] = rows
+    own[len(rows) :] = rows[0]
+    return jax.device_put(own.reshape(shape))
 
 
 def _weights(samples: int, size: int) -> np.ndarray:
@@ -284,4 +316,5 @@ def _outputs(problem: Problem, theta: Array) -> Array:
 
 @eqx.filter_jit
 def _accuracy(problem: Problem, theta: Array) -> Scalar:
-    return jnp.mean(jnp.argmax(problem.outputs(theta), axis=1) == problem.labels)
+    hits = jnp.argmax(problem.outputs(theta), axis=1) == problem.labels
+    return jnp.mean(hits, dtype=jnp.float64)  # of booleans it would be float32

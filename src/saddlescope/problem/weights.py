@@ -1,5 +1,6 @@
 """Weights in and out as safetensors with PyTorch's names; metadata say the activation and the widths."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -27,7 +28,7 @@ def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, 
     path = Path(path)
     network.check(parameters)
     require_finite(parameters, "the network")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise RecordExistsError("the output exists", name="file", value=path, advice="Use another name, or --overwrite")
     metadata = {
         "activation": network.activation,
@@ -41,7 +42,8 @@ def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, 
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise StorageError(
             "the weights cannot be written", name="file", value=path, expected=f"room ({error.strerror})"
         ) from error
@@ -78,6 +80,13 @@ def load_weights(path: str | Path, *, activation: str | None = None) -> tuple[Pe
     parameters: dict[str, np.ndarray] = {}
     widths = [layers[0][0].shape[1]]
     for k, (weight, bias) in enumerate(layers):
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise WeightsError(
+                f"the bias of layer {k + 1} of {path} does not fit",
+                name="shape",
+                value=bias.shape,
+                expected=f"({weight.shape[0]},)",
+            )
         if weight.shape[1] != widths[-1]:
             raise WeightsError(
                 f"layer {k + 1} of {path} does not follow",
@@ -89,6 +98,11 @@ def load_weights(path: str | Path, *, activation: str | None = None) -> tuple[Pe
         parameters[f"{2 * k}.weight"] = weight
         if bias is not None:
             parameters[f"{2 * k}.bias"] = bias
+    told = metadata.get("widths")
+    if told is not None and told != ",".join(str(width) for width in widths):
+        raise WeightsError(
+            "the arrays are not as wide as the file says", name="widths", value=tuple(widths), expected=told
+        )
     biased = {bias is not None for _, bias in layers}
     if len(biased) != 1:
         raise WeightsError(
@@ -133,7 +147,10 @@ def _layers(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[np.ndarray,
                 value=f"{name} {array.shape}",
                 expected="N.weight (out, in) and N.bias (out,)",
             )
-        found.setdefault((match["stem"], int(match["number"])), {})[match["kind"]] = array
+        layer = found.setdefault((match["stem"], int(match["number"])), {})
+        if match["kind"] in layer:
+            raise WeightsError("two arrays for one place", name="array", value=name, expected="each number once")
+        layer[match["kind"]] = array
     if not found or any("weight" not in layer for layer in found.values()):
         raise WeightsError(
             "there are no weights, or a bias without them", name="file", value=path, expected="N.weight and N.bias"
