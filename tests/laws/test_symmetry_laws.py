@@ -260,3 +260,10 @@ def test_slices_that_disagree_are_refused():
     wrong = Neurons((Slice("a.weight", 0),), (Slice("b.weight", 0),))
     with pytest.raises(NeuronsError, match="disagree on the number of units"):
         wrong.count(MODELS["dense layer 1"].random(0))
+
+
+def test_heads_of_a_fused_array_cannot_be_added_or_removed_silently_wrong():
+    start = HEADS.random(0)
+    for act in (lambda: split(start, HEADS.neurons, 0), lambda: remove(start, HEADS.neurons, 0)):
+        with pytest.raises(NeuronsError, match="fused array cannot be added or removed"):
+            act()

@@ -27,8 +27,18 @@ def _entries(piece: Slice, units: Sequence[int]) -> np.ndarray:
 def _arrange(parameters: Parameters, neurons: Neurons, order: Sequence[int]) -> dict:
     """Return the parameters whose i-th unit is the old unit order[i]; the number of units may change."""
     count = neurons.count(parameters)
+    pieces = (*neurons.incoming, *neurons.outgoing)
+    places = [(piece.name, piece.axis) for piece in pieces]
+    if len(order) != count and (neurons.units is not None or len(set(places)) < len(places)):
+        raise NeuronsError(
+            "units of a fused array cannot be added or removed",
+            name="slices",
+            value=sorted(set(places)),
+            expected="one slice for each array, and no fixed number of units",
+            advice="Cut the fused array into one array for each slice first",
+        )
     result = dict(parameters)
-    for piece in (*neurons.incoming, *neurons.outgoing):
+    for piece in pieces:
         value = result[piece.name]
         length = np.shape(value)[piece.axis]
         before, after = np.arange(piece.start), np.arange(piece.start + count * piece.block, length)
@@ -81,7 +91,7 @@ def remove(parameters: Parameters, neurons: Neurons, unit: int) -> dict:
     """Return the parameters without one unit.
 
     Raises:
-        NeuronsError: no such unit, or it is the last one.
+        NeuronsError: no such unit, it is the last one, or its array is fused with others.
     """
     count = neurons.count(parameters)
     if not 0 <= unit < count or count == 1:
@@ -97,7 +107,7 @@ def split(parameters: Parameters, neurons: Neurons, unit: int, shares: Sequence[
     The first copy keeps its place, the others are appended.
 
     Raises:
-        NeuronsError: no such unit.
+        NeuronsError: no such unit, or its array is fused with others.
         SettingsError: the shares do not sum to 1.
 
     Source: [FA00]; [S21] section 3.
