@@ -18,7 +18,7 @@ FLOORS: list[dict[str, str]] = [
         "symmetry": "neurons actions coordinates gauge",
     },
     {
-        "numerics": "tangent linear newton descent flow continuation",
+        "numerics": "tangent linear newton descent flow continuation balls spectrum",
         "problem": "activations networks losses data idx tables download sources weights problem kronecker",
     },
     {
@@ -28,11 +28,11 @@ FLOORS: list[dict[str, str]] = [
         "resize": "result expand manifold reduce shrink",
         "training": "train",
     },
-    {"study": "demo"},
+    {"study": "demo shrink claims"},
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors run resume", "plots": "path"},
+    {"sweeps": "plan executors run resume", "plots": "path regimes"},
     {"report": ""},
-    {"cli": "options progress summary train path demo main"},
+    {"cli": "options progress summary train path demo count expand reduce walk shrink certify claims main"},
     {"": "__init__ __main__"},
 ]
 PLACES = {
