@@ -28,7 +28,7 @@ FLOORS: list[dict[str, str]] = [
         "resize": "result expand manifold reduce shrink",
         "training": "train",
     },
-    {"study": "demo shrink claims"},
+    {"study": "demo lowest shrink claims"},
     {"records": "schema provenance store recheck"},
     {"sweeps": "plan executors run resume", "plots": "path regimes"},
     {"report": ""},
