@@ -23,7 +23,7 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "paths": "result constraint follow events maxima mirror ending find",
-        "critical": "result exchange flat certify proof",
+        "critical": "result groups exchange symmetric flat scene words signs certify lifted along proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold reduce shrink",
         "training": "train",

@@ -76,13 +76,26 @@ def factors(problem: Problem, theta: Float[Array, " size"]) -> Factors:
 
 def apply(network: Perceptron, layers: Factors, shift: Scalar, v: Float[Array, " size"]) -> Float[Array, " size"]:
     """Return (factors + shift)^-1 v, layer by layer."""
+    return _power(network, layers, shift, v, -1.0)
+
+
+def half_apply(
+    network: Perceptron, layers: Factors, shift: Scalar, v: Float[Array, " size"], *, inverse: bool = False
+) -> Float[Array, " size"]:
+    """Return (factors + shift)^-1/2 v, or with ``inverse`` (factors + shift)^1/2 v."""
+    return _power(network, layers, shift, v, 0.5 if inverse else -0.5)
+
+
+def _power(network: Perceptron, layers: Factors, shift: Scalar, v: Array, exponent: float) -> Array:
+    """Return (factors + shift)^exponent v, layer by layer."""
     pieces = network.layout.unflatten(v)
     done: dict[str, Array] = {}
     for k, layer in enumerate(layers):
         weight = pieces[f"{2 * k}.weight"]
         both = jnp.concatenate([weight, pieces[f"{2 * k}.bias"][:, None]], axis=1) if network.bias else weight
         turned = layer.output_vectors.T @ both @ layer.input_vectors
-        turned = turned / (layer.output_values[:, None] * layer.input_values[None, :] + shift)
+        values = layer.output_values[:, None] * layer.input_values[None, :] + shift
+        turned = turned / values if exponent == -1.0 else turned * values**exponent
         both = layer.output_vectors @ turned @ layer.input_vectors.T
         done[f"{2 * k}.weight"] = both[:, : weight.shape[1]]
         if network.bias:

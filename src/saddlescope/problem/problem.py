@@ -5,6 +5,7 @@ with R = 1000 times the number of parameters. The batch is summed in chunks of b
 pytree, so functions compiled for one data set serve all of equal shape.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -130,6 +131,26 @@ class Problem(eqx.Module):
             self.norm_barrier = jnp.asarray(norm_barrier, jnp.float64)
             if not isinstance(loss, str):
                 _check_samples(loss, self.targets[0], network.widths[-1])
+
+    def with_network(self, network: Any) -> "Problem":
+        """Return this problem, data and loss as they are, with another network of the same inputs and outputs.
+
+        Raises:
+            ShapeError: other numbers of inputs or outputs.
+        """
+        ends = (network.widths[0], network.widths[-1])
+        expected = (self.network.widths[0], self.network.widths[-1])
+        if ends != expected:
+            raise ShapeError("data and network do not fit", name="inputs, outputs", value=ends, expected=str(expected))
+        other = object.__new__(Problem)  # the data are laid out already: no second copy
+        for field in dataclasses.fields(self):
+            object.__setattr__(other, field.name, network if field.name == "network" else getattr(self, field.name))
+        return other
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the loss holds a penalty on the parameters, which copies of a unit share differently."""
+        return float(self.weight_decay) > 0.0 or float(self.norm_barrier) > 0.0
 
     # On flat vectors: pure.
 

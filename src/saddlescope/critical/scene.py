@@ -1,0 +1,185 @@
+"""A point taken apart: its copies, the parameters without them, and the blocks that copying adds to the Hessian."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from saddlescope.arrays import Layout, Parameters
+from saddlescope.critical.exchange import (
+    Antisymmetric,
+    Block,
+    Coupling,
+    block,
+    closed_coupling,
+    product_coupling,
+    share_signs,
+)
+from saddlescope.critical.groups import Embedding, embedding, find_groups, misfit, reduce_vector
+from saddlescope.critical.result import Group
+from saddlescope.critical.symmetric import Reduced
+from saddlescope.errors import NeuronsError
+from saddlescope.problem.activations import activation
+from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem
+from saddlescope.symmetry.neurons import Neurons
+
+# A share of the outgoing sum below this is not told from 0, and has no sign.
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The point, taken apart: its copies, the parameters without them, and the problem seen through these."""
+
+    problem: Problem
+    parameters: dict[str, np.ndarray]
+    layers: dict[int, Neurons]
+    groups: tuple[Group, ...]
+    parts: Embedding
+    x: np.ndarray
+    small: Problem | None  # the reduced network's own problem, for perceptrons
+    reasons: tuple[str, ...]
+
+    @property
+    def reduced(self) -> Reduced:
+        """The problem as a function of x; through the small network where there is one."""
+        if self.small is None:
+            return Reduced.of(self.problem, self.parts)
+        size = self.parts.size
+        return Reduced.of(self.small, Embedding(np.arange(size), np.ones(size)))
+
+    def at(self, x: np.ndarray) -> "dict[str, np.ndarray]":
+        """Return the full parameter set M x."""
+        return Layout.of(self.parameters).unflatten_numpy(self.parts.lift(x))
+
+
+def hidden_layers(network: Any, parameters: Parameters) -> dict[int, Neurons]:
+    """Return the neurons of every hidden layer, by its number from 1."""
+    layers: dict[int, Neurons] = {}
+    while True:
+        try:
+            layers[len(layers) + 1] = network.neurons(len(layers) + 1)
+        except NeuronsError:
+            break
+    for neurons in layers.values():
+        neurons.count(parameters)
+    return layers
+
+
+def scene_of(problem: Problem, parameters: dict[str, np.ndarray], close: float) -> Scene:
+    """Find the copies, leave out those that share otherwise than by multiples, and reduce the rest."""
+    layers, reasons = hidden_layers(problem.network, parameters), []
+    groups = () if problem.penalised else find_groups(parameters, layers, close=close)
+    usable = []
+    for group in groups:
+        gap = misfit(parameters, layers[group.layer], group)
+        if gap <= close and all(share == 0 or abs(share) > TINY for share in group.shares):
+            usable.append(group)
+        elif gap <= close:
+            reasons.append(f"a share of copies {group.units} in layer {group.layer} is too small to have a sign")
+        else:
+            reasons.append(
+                f"copies {group.units} in layer {group.layer} do not send out multiples of one vector "
+                f"(misfit {gap:.1e}): they are not reduced"
+            )
+    kept = tuple(usable)
+    parts = embedding(parameters, layers, kept)
+    x = reduce_vector(np.asarray(Layout.of(parameters).flatten(parameters)), parts, kept)
+    small = None
+    if isinstance(problem.network, Perceptron):
+        widths = list(problem.network.widths)
+        for group in kept:
+            widths[group.layer] -= len(group.units) - 1
+        network = Perceptron(tuple(widths), problem.network.activation, bias=problem.network.bias)
+        small = problem.with_network(network)
+    return Scene(problem, parameters, layers, kept, parts, x, small, tuple(reasons))
+
+
+@eqx.filter_jit
+def _kink_distances(problem: Problem, theta: Array) -> Array:
+    """Return, for each hidden layer, the smallest and the largest |preactivation| over samples and neurons."""
+    network = problem.network
+    parameters = network.layout.unflatten(theta)
+    g = activation(network.activation).function
+
+    def chunk(rows: tuple[Array, Array]) -> Array:
+        here, found = rows[0], []
+        for k in range(network.depth - 1):
+            z = here @ parameters[f"{2 * k}.weight"].T
+            z = z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z
+            here, z = g(z), jnp.abs(z)
+            real = rows[1][:, None] > 0
+            found.append(jnp.stack([jnp.min(jnp.where(real, z, jnp.inf)), jnp.max(jnp.where(real, z, 0.0))]))
+        return jnp.stack(found)
+
+    each = jax.lax.map(chunk, (problem.inputs, problem.weights))
+    return jnp.stack([each[:, :, 0].min(axis=0), each[:, :, 1].max(axis=0)], axis=1)
+
+
+def kink(scene: Scene) -> str | None:
+    """Return a reason if some sample lies on a kink of the activation, where there is no Hessian."""
+    network = scene.problem.network
+    if not isinstance(network, Perceptron) or not activation(network.activation).kinked:
+        return None
+    for layer, (nearest, largest) in enumerate(
+        np.asarray(_kink_distances(scene.problem, Layout.of(scene.parameters).flatten(scene.parameters))), start=1
+    ):
+        if nearest <= 1e-13 * largest:
+            return (
+                f"a sample lies on the kink of {network.activation} in layer {layer} "
+                f"(|preactivation| {nearest:.1e}): there is no Hessian"
+            )
+    return None
+
+
+def coupling_of(scene: Scene, x: np.ndarray, group: Group, method: str) -> Coupling:
+    """Return G and B of a group's unit at the reduced parameters x."""
+    layout, neurons = Layout.of(scene.parameters), scene.layers[group.layer]
+    incoming, outgoing = neurons.incoming_positions(layout), neurons.outgoing_positions(layout)
+    into, out = scene.parts.source[incoming], scene.parts.source[outgoing]
+    first, second = group.units[:2]
+    if method == "closed-form":
+        assert scene.small is not None
+        positions = scene.small.network.neurons(group.layer).incoming_positions(scene.small.network.layout)
+        unit = int(np.flatnonzero(positions[:, 0] == into[first][0])[0])
+        return closed_coupling(scene.small, x, group.layer, unit)
+    equal = tuple(1.0 / len(group.units) for _ in group.units)
+    groups = tuple(Group(g.layer, g.units, equal) if g is group else g for g in scene.groups)
+    parts = embedding(scene.parameters, scene.layers, groups)
+    columns, rows = np.unique(into[first]), np.unique(out[first])
+    moves = Antisymmetric(np.zeros((len(columns), layout.size)), np.zeros((len(rows), layout.size)))
+    for unit, sign in ((first, 1.0), (second, -1.0)):
+        scale = scene.parts.scale[incoming[unit]]
+        moves.first[np.searchsorted(columns, into[unit]), incoming[unit]] = sign * scale
+        moves.second[np.searchsorted(rows, out[unit]), outgoing[unit]] = sign
+    return product_coupling(scene.problem, parts.lift(x), moves, x[rows], x[columns], len(group.units))
+
+
+def antisymmetric(
+    scene: Scene, x: np.ndarray, way: np.ndarray | None, drift: float, method: str
+) -> list[tuple[Group, int, int, Block]]:
+    """Return, for every group and every sign with its number of times, the signs of its block.
+
+    Source: science notes, section 3.
+    """
+    layout, found = Layout.of(scene.parameters), []
+    for group in scene.groups:
+        neurons = scene.layers[group.layer]
+        places = neurons.outgoing_positions(layout)[group.units[0]]
+        extra = len(places) - len(np.unique(scene.parts.source[places]))
+        coupling = coupling_of(scene, x, group, method)
+        change = drift
+        if way is not None:
+            ahead = coupling_of(scene, x + way, group, method)
+            change = 4.0 * float(np.linalg.norm(ahead.g - coupling.g) + np.linalg.norm(ahead.b - coupling.b))
+        homogeneous = scene.problem.network.homogeneous(group.layer)
+        for sigma, times in zip((-1, 0, 1), share_signs(group.shares), strict=True):
+            if times:
+                one = block(coupling, sigma, homogeneous=homogeneous, extra=extra, drift=change)
+                found.append((group, sigma, times, one))
+    return found

@@ -1,0 +1,62 @@
+"""The verdict of a certificate from the signs, and the words that go with it."""
+
+from collections.abc import Sequence
+
+from saddlescope.critical.result import Inertia, Kind
+
+NOT_SHOWN = (
+    "that an exact critical point exists here: the gradient is small, not proved to vanish nearby",
+    "anything beyond second order: along flat directions without a constant-loss reason the loss may rise or fall",
+)
+KINKED = (
+    "anything across kinks: the Hessian is that of the region of one activation pattern, and the loss may fall beyond"
+)
+ROUNDED = "rigorous rounding bounds: the rounding of the Hessian is measured against float32, not enclosed"
+PROBABLE = "definiteness for certain: that no nonpositive eigenvalue went unseen has a probability, stated above"
+
+
+def tolerance_words(rounding: float, drift: float) -> str:
+    """Return how the error bound of the eigenvalues comes about."""
+    return (
+        f"an eigenvalue has a sign if it is farther from 0 than its bound: rounding in the Hessian {rounding:.2e} (the "
+        f"same program in float32, scaled by 2^-29, times 16), change of the Hessian on the way to the exact critical "
+        f"point {drift:.2e} (Newton correction times the measured change per length, times 4), and the "
+        "eigendecomposition's own residual"
+    )
+
+
+def verdict(inertia: Inertia, *, global_minimum: bool) -> tuple[Kind, list[str]]:
+    """Return the kind of point and the reasons for it.
+
+    ``global_minimum``: the loss is zero to rounding and cannot be negative.
+    """
+    low, high = inertia.index
+    if global_minimum:
+        if low > 0:
+            return Kind.UNDECIDED, ["the loss is zero, yet a negative eigenvalue seems beyond its bound"]
+        kind = Kind.STRICT_MINIMUM if inertia.nullity == (0, 0) else Kind.MINIMUM
+        return kind, ["the loss is zero to rounding and cannot be negative: a global minimum"]
+    if low > 0:
+        several = "" if low == high else f", at most {high}"
+        return Kind.SADDLE, [f"{low} negative eigenvalue{'s' if low > 1 else ''} beyond the bound{several}"]
+    if inertia.unresolved:
+        word = "s lie" if inertia.unresolved > 1 else " lies"
+        return Kind.UNDECIDED, [f"{inertia.unresolved} eigenvalue{word} within the bound around 0: no sign"]
+    if inertia.zero:
+        return Kind.MINIMUM, ["all eigenvalues but those of the flat directions are positive beyond the bound"]
+    return Kind.STRICT_MINIMUM, ["all eigenvalues are positive beyond the bound"]
+
+
+def disagreement(methods: dict[str, tuple[tuple[int, int], tuple[int, int]]]) -> str | None:
+    """Return a reason if two methods exclude each other's index or nullity, or None."""
+    names = list(methods)
+    for k, first in enumerate(names):
+        for second in names[k + 1 :]:
+            for what, one, two in zip(("index", "nullity"), methods[first], methods[second], strict=True):
+                if one[0] > two[1] or two[0] > one[1]:
+                    return f"{first} and {second} disagree on the {what}: {_range(one)} and {_range(two)}"
+    return None
+
+
+def _range(pair: Sequence[int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} to {pair[1]}"
