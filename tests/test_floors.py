@@ -32,7 +32,7 @@ FLOORS: list[dict[str, str]] = [
     {"records": "schema provenance store recheck"},
     {"sweeps": "plan executors run resume", "plots": "path regimes"},
     {"report": ""},
-    {"cli": "options progress summary train path demo count expand reduce walk shrink certify claims main"},
+    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims main"},
     {"": "__init__ __main__"},
 ]
 PLACES = {

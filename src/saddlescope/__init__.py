@@ -8,6 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saddlescope.critical.along import certify_along as certify_along
+    from saddlescope.critical.certify import certify as certify
+    from saddlescope.critical.lifted import lifted_signs as lifted_signs
+    from saddlescope.critical.result import Certificate as Certificate
     from saddlescope.errors import SaddlescopeError as SaddlescopeError
     from saddlescope.outcomes import Outcome as Outcome
     from saddlescope.paths.find import find_path as find_path
@@ -32,6 +36,10 @@ __version__ = "0.1.0"
 
 _MODULES = {"data": "saddlescope.problem.sources"}
 _HOMES = {
+    "certify_along": "saddlescope.critical.along",
+    "certify": "saddlescope.critical.certify",
+    "lifted_signs": "saddlescope.critical.lifted",
+    "Certificate": "saddlescope.critical.result",
     "SaddlescopeError": "saddlescope.errors",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App, CycloptsError
 
+from saddlescope.cli.certify import certify
 from saddlescope.cli.demo import demo
 from saddlescope.cli.path import path
 from saddlescope.cli.train import train
@@ -34,7 +35,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for command in (demo, train, path):
+    for command in (demo, train, path, certify):
         app.command(command)
     return app
 

@@ -3,6 +3,8 @@
 from pathlib import Path as FilePath
 from typing import Any
 
+from saddlescope.critical.along import Along
+from saddlescope.critical.result import Certificate
 from saddlescope.paths.result import Path
 from saddlescope.records.schema import plain
 from saddlescope.training.train import Training
@@ -88,4 +90,67 @@ def path_lines(path: Path) -> list[str]:
         f"{event.kind} at distance {event.distance:.4g}, loss {event.loss:.4g}: {event.detail}" for event in path.events
     ]
     lines.append(f"{path.evaluations.get('iterations', 0)} iterations, {path.seconds:.1f} s")
+    return lines
+
+
+def certificate_json(certificate: Certificate | None, path: Path | None, along: Along | None) -> dict[str, Any]:
+    """Return the JSON document of ``saddlescope certify --json``; null is what is not known."""
+    if certificate is None:
+        assert path is not None
+        result: dict[str, Any] = dict.fromkeys(
+            ("loss", "gradient_norm", "index", "nullity", "symmetry_nullity", "method", "split")
+        )
+        result |= {"verdict": "no-point", "ending": path.ending, "reasons": [path.ending.advice, *path.reasons]}
+    else:
+        result = {name: value for name, value in vars(certificate).items() if name not in ("groups", "flat", "parts")}
+        result["methods"] = {
+            name: {"index": index, "nullity": nullity} for name, (index, nullity) in certificate.methods.items()
+        }
+        result["split"] = [vars(group) for group in certificate.groups]
+        result["flat"] = [vars(flat) for flat in certificate.flat]
+        result["parts"] = [{**vars(part), "inertia": vars(part.inertia)} for part in certificate.parts]
+    if along is not None:
+        result["along"] = vars(along)
+    return plain(result)
+
+
+def _count(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} to {pair[1]}"
+
+
+def certificate_lines(certificate: Certificate | None, path: Path | None, along: Along | None) -> list[str]:
+    """Return a certificate for people, the verdict first and what is not shown last."""
+    lines = []
+    if certificate is None:
+        assert path is not None
+        lines.append(f"no permutation point: {path.ending}. {path.ending.advice}")
+        lines += [f"  because {reason}" for reason in path.reasons]
+    else:
+        known = certificate.methods != {}
+        counts = f": index {_count(certificate.index_range)}, nullity {_count(certificate.nullity_range)}"
+        lines.append(f"verdict: {certificate.verdict}{counts if known else ''}")
+        lines += [f"  because {reason}" for reason in certificate.reasons]
+        lines.append(
+            f"loss {certificate.loss:.8g}, gradient norm {certificate.gradient_norm:.2e}; signs taken at distance "
+            f"{certificate.distance:.1e} from here, gradient norm {certificate.refined_gradient_norm:.2e}"
+        )
+        for group in certificate.groups:
+            shares = ", ".join(f"{share:.6g}" for share in group.shares)
+            units = ", ".join(str(unit) for unit in group.units)
+            lines.append(f"copies in layer {group.layer}: neurons {units} share their outgoing sum {shares}")
+        for flat in certificate.flat:
+            lines.append(f"{flat.count} flat: {flat.kind} (|Hv|/|v| {flat.residual:.1e}); {flat.why}")
+        for name, (index, nullity) in certificate.methods.items():
+            lines.append(f"by {name}: index {_count(index)}, nullity {_count(nullity)}")
+        lines.append(f"bound: {certificate.tolerance}")
+        lines += [f"not shown: {text}" for text in certificate.not_shown]
+    if along is not None:
+        lines.append(
+            "distance, index of the full Hessian, angle of the gradient with tangent and with distance gradient"
+        )
+        lines += [
+            f"  {along.distances[k]:.4g}  {_count(tuple(along.index[k].tolist()))}  {along.tangent_angles[k]:.2f}  "
+            f"{along.distance_angles[k]:.2f}"
+            for k in range(len(along.nodes))
+        ]
     return lines

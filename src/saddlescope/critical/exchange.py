@@ -51,7 +51,7 @@ def share_signs(shares: tuple[float, ...]) -> tuple[int, int, int]:
     return int(np.sum(beta < 0)), int(np.sum(beta == 0)), int(np.sum(beta > 0)) - 1
 
 
-def _cast32(tree: object) -> object:
+def _cast32(tree: Problem) -> Problem:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, tree)
 
 

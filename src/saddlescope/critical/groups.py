@@ -34,11 +34,9 @@ class Embedding:
         """Return M x."""
         return self.scale * x[self.source]
 
-    def pull(self, v: Float[np.ndarray, "*lead size"]) -> Float[np.ndarray, "*lead reduced"]:
-        """Return M^T v, for the last axis."""
-        result = np.zeros((*v.shape[:-1], self.size))
-        np.add.at(result, (..., self.source), self.scale * v)
-        return result
+    def pull(self, v: Float[np.ndarray, " size"]) -> Float[np.ndarray, " reduced"]:
+        """Return M^T v."""
+        return np.bincount(self.source, weights=self.scale * v, minlength=self.size)
 
 
 def find_groups(parameters: Parameters, layers: dict[int, Neurons], *, close: float = CLOSE) -> tuple[Group, ...]:
@@ -91,8 +89,9 @@ def embedding(parameters: Parameters, layers: dict[int, Neurons], groups: tuple[
         incoming, outgoing = neurons.incoming_positions(layout), neurons.outgoing_positions(layout)
         first = group.units[0]
         for unit, share in zip(group.units, group.shares, strict=True):
-            source[incoming[unit]] = incoming[first]
-            source[outgoing[unit]] = outgoing[first]
+            if unit != first:
+                source[incoming[unit]] = incoming[first]
+                source[outgoing[unit]] = outgoing[first]
             scale[outgoing[unit]] *= share
     # Follow copies of copies (weights between two layers that both hold copies) to the entry that is kept.
     while not np.array_equal(source[source], source):
@@ -102,9 +101,6 @@ def embedding(parameters: Parameters, layers: dict[int, Neurons], groups: tuple[
     return Embedding(source.astype(int), scale)
 
 
-def reduce_vector(theta: Float[np.ndarray, " size"], parts: Embedding, groups: tuple[Group, ...]) -> np.ndarray:
+def reduce_vector(theta: Float[np.ndarray, " size"], parts: Embedding) -> Float[np.ndarray, " reduced"]:
     """Return the x whose copies M x lie nearest: means of incoming entries, sums of outgoing ones, by least squares."""
-    del groups
-    weight = np.zeros(parts.size)
-    np.add.at(weight, parts.source, parts.scale**2)
-    return parts.pull(theta) / weight
+    return parts.pull(theta) / np.bincount(parts.source, weights=parts.scale**2, minlength=parts.size)

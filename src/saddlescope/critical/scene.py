@@ -89,7 +89,7 @@ def scene_of(problem: Problem, parameters: dict[str, np.ndarray], close: float) 
             )
     kept = tuple(usable)
     parts = embedding(parameters, layers, kept)
-    x = reduce_vector(np.asarray(Layout.of(parameters).flatten(parameters)), parts, kept)
+    x = reduce_vector(np.asarray(Layout.of(parameters).flatten(parameters)), parts)
     small = None
     if isinstance(problem.network, Perceptron):
         widths = list(problem.network.widths)

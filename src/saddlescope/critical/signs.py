@@ -59,7 +59,7 @@ def _meet(ranges: list[Range]) -> Range:
 
 
 @dataclass(frozen=True)
-class _Symmetric:
+class Symmetric:
     """Signs of the reduced network, its flat directions as rows of x, and how they split by reason."""
 
     inertia: Inertia
@@ -92,7 +92,7 @@ def _null(scene: Scene, x: np.ndarray, parts: Embedding, image: np.ndarray, grad
     return unused, basis, sure
 
 
-def _symmetric(scene: Scene, settled: Settled, way: np.ndarray | None, steps: int, seed: int) -> _Symmetric:
+def symmetric_signs(scene: Scene, settled: Settled, way: np.ndarray | None, *, steps: int, seed: int) -> Symmetric:
     """Return the signs of the network without copies."""
     reduced, x = scene.reduced, settled.x
     if settled.hessian is not None:
@@ -111,7 +111,7 @@ def _symmetric(scene: Scene, settled: Settled, way: np.ndarray | None, steps: in
         numbers = (residual, free.rounding, free.drift, free.chance, free.steps, "matrix-free")
     if not sure:  # their number is in doubt, so they are not counted as flat
         inertia = replace(inertia, zero=inertia.zero - len(scaling), unresolved=inertia.unresolved + len(scaling))
-    return _Symmetric(inertia, null, len(scaling) if sure else 0, len(unused), *numbers)
+    return Symmetric(inertia, null, len(scaling) if sure else 0, len(unused), *numbers)
 
 
 @eqx.filter_jit
@@ -128,7 +128,7 @@ def _transfer_residual(scene: Scene, x: np.ndarray, group: Group) -> float:
     return float(np.linalg.norm(image) / max(float(np.linalg.norm(row)), 1e-300))
 
 
-def _whole(scene: Scene, symmetric: _Symmetric, x: np.ndarray) -> tuple[Inertia, int]:
+def _whole(scene: Scene, symmetric: Symmetric, x: np.ndarray) -> tuple[Inertia, int]:
     """Return the signs of the whole Hessian with all copies, dense, and the Hessian products that it took."""
     full = scene.at(x)
     theta = np.asarray(Layout.of(full).flatten(full))
@@ -157,10 +157,10 @@ def find_signs(
 
     ``zero``: the loss is zero to rounding; then G = B = 0 and copies add flat directions only.
     """
-    symmetric = _symmetric(scene, settled, way, steps, seed)
+    symmetric = symmetric_signs(scene, settled, way, steps=steps, seed=seed)
     parts = [Part("symmetric" if scene.groups else "all", symmetric.method, symmetric.inertia)]
     methods: dict[str, tuple[Range, Range]] = {}
-    counts = dict.fromkeys(KINDS, 0)
+    counts: dict[str, int] = dict.fromkeys(KINDS, 0)
     counts["scaling"], counts["unused"] = symmetric.scaling, symmetric.unused
     forms = ["closed-form"] if scene.small is not None else []
     forms += ["exchange"] if check or not forms else []

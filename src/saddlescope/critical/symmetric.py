@@ -87,6 +87,11 @@ def reduced_product(reduced: Reduced, x: np.ndarray, v: np.ndarray) -> np.ndarra
     return np.asarray(_product(reduced, jnp.asarray(x), jnp.asarray(v)))
 
 
+def reduced_gradient(reduced: Reduced, x: np.ndarray) -> np.ndarray:
+    """Return the gradient in x as a NumPy array."""
+    return np.asarray(_value_and_gradient(reduced, jnp.asarray(x))[1])
+
+
 def reduced_hessian(reduced: Reduced, x: Any) -> np.ndarray:
     """Return M^T H M, dense; in float32 where the reduced problem is."""
     return np.asarray(_hessian(reduced, jnp.asarray(x)))

@@ -1,0 +1,118 @@
+"""saddlescope certify: what the permutation point of a run, or a network, is as a critical point."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saddlescope.cli.options import one_of, print_json, say
+from saddlescope.cli.train import LOSSES
+from saddlescope.errors import SettingsError
+
+if TYPE_CHECKING:
+    from saddlescope.problem.problem import Problem
+
+
+def certify(
+    run: Path | None = None,
+    *,
+    net: Path | None = None,
+    data: str | None = None,
+    loss: str | None = None,
+    target: str | None = None,
+    activation: str | None = None,
+    weight_decay: float = 0.0,
+    norm_barrier: float = 0.0,
+    gradient_tolerance: float | None = None,
+    steps: int = 400,
+    along: int = 0,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Say what a point is: gradient, index, nullity, flat directions, verdict, and what is not shown.
+
+    The point is the permutation point of a run, or with --net the network itself. Exit code 1: undecided, not critical,
+    or the run has no permutation point.
+
+    Example: saddlescope certify RUN.saddle --json
+
+    Parameters
+    ----------
+    run
+        A result folder of saddlescope path or demo.
+    net
+        A safetensors file to certify; with RUN, the file in the place of the one that the run names.
+    data
+        digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
+    loss
+        mse, normalised or cross-entropy, for --net alone; by default as in saddlescope path.
+    target
+        data, or network, for --net alone; by default as in saddlescope path.
+    activation
+        The activation, when the file does not say it.
+    weight_decay
+        Factor of |theta|^2/2, added to the loss.
+    norm_barrier
+        Factor of a penalty on very large norms.
+    gradient_tolerance
+        Gradient norm up to which the point counts as critical; by default by what a quadratic model sees left to win.
+    steps
+        Most Lanczos steps, where the Hessian is too large to be formed.
+    along
+        Also certify so many points along the run's path: index, and the gradient's angles.
+    json
+        Print one JSON document.
+    quiet
+        Print nothing but errors.
+    """
+    if loss is not None:
+        one_of(loss, "loss", tuple(LOSSES))
+    if target is not None:
+        one_of(target, "target", ("data", "network"))
+    if along < 0 or (along and run is None):
+        raise SettingsError("--along belongs to a run", name="along", value=along, expected="a run, and 1 or more")
+
+    from saddlescope.cli.summary import certificate_json, certificate_lines
+    from saddlescope.critical.certify import certify as certify_point
+
+    words = {
+        "loss": loss,
+        "target": target,
+        "activation": activation,
+        "weight_decay": weight_decay,
+        "norm_barrier": norm_barrier,
+    }
+    problem, point, path = _point(run, net, data, words)
+    found = None
+    if point is not None:
+        found = certify_point(problem, point, gradient_tolerance=gradient_tolerance, steps=steps)
+    rows = _along(problem, path, along) if along else None
+    if json:
+        print_json(certificate_json(found, path, rows))
+    for line in certificate_lines(found, path, rows):
+        say(line, quiet=quiet or json)
+    return 0 if found is not None and found.verdict.value not in ("undecided", "not-critical") else 1
+
+
+def _point(run: Path | None, net: Path | None, data: str | None, words: dict[str, Any]) -> "tuple[Problem, Any, Any]":
+    """Return the problem, the point (None: the run has none) and the path (None without a run)."""
+    if run is None:
+        if net is None or data is None:
+            raise SettingsError("nothing to certify", name="run", value=run, expected="RUN, or --net and --data")
+        from saddlescope.cli.path import problem_of
+
+        problem, parameters, _ = problem_of(net, data, **words)
+        return problem, parameters, None
+    given = sorted(name for name, value in words.items() if value)
+    if given:
+        raise SettingsError("a run brings its own settings", name="options", value=given, expected="only with --net")
+    from saddlescope.cli.runs import problem_of_run
+    from saddlescope.records.store import load_path
+
+    path = load_path(run)
+    problem, _ = problem_of_run(run, path, net=net, data=data)
+    return problem, path.permutation_point, path
+
+
+def _along(problem: "Problem", path: Any, count: int) -> Any:
+    from saddlescope.critical.along import certify_along
+
+    return certify_along(problem, path, count=count)

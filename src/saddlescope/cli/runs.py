@@ -1,0 +1,71 @@
+"""A stored run's problem, rebuilt from the words that it keeps, and checked against its fingerprints."""
+
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+from saddlescope.cli.path import problem_of
+from saddlescope.errors import RecordError
+
+if TYPE_CHECKING:
+    from saddlescope.paths.result import Path
+    from saddlescope.problem.problem import Problem
+
+
+def problem_of_run(
+    run: FilePath, path: "Path", *, net: FilePath | None = None, data: str | None = None
+) -> "tuple[Problem, dict[str, Any]]":
+    """Return the problem of a stored path and its network's parameters.
+
+    Args:
+        run: the result folder; a network file is also looked for beside it.
+        path: what was loaded from it.
+        net: the network's file, instead of the one that the run names.
+        data: the data, instead of those that the run names.
+
+    Raises:
+        RecordError: the run does not say what is needed, the file is gone, or the data are not the run's.
+        SaddlescopeError: a file that cannot be used.
+    """
+    words = path.problem
+    named = net or _network_file(run, words.get("network"))
+    told = data or words.get("data")
+    if told is None:
+        raise RecordError("this run does not name its data", name="run", value=run, advice="Name them with --data")
+    loss = str(words["loss"]).replace("_", "-")
+    if loss not in ("mse", "normalised", "cross-entropy"):
+        raise RecordError("this run used a loss of its user's own", name="loss", value=loss, expected="a named loss")
+    problem, parameters, _ = problem_of(
+        named,
+        str(told),
+        loss=loss,
+        target=str(words.get("target", "data")),
+        activation=str(words["activation"]),
+        weight_decay=float(str(words["weight_decay"])),
+        norm_barrier=float(str(words["norm_barrier"])),
+    )
+    if list(problem.network.widths) != list(words["widths"]):  # type: ignore[call-overload]
+        raise RecordError(
+            "the network is not the run's", name="widths", value=problem.network.widths, expected=str(words["widths"])
+        )
+    if problem.fingerprint(parameters)["data"] != path.fingerprints["data"]:
+        raise RecordError(
+            "the data are not those of the run",
+            name="data",
+            value=told,
+            expected="the same inputs and targets",
+            advice="With target network the targets are the network's outputs: name its own file with --net",
+        )
+    return problem, parameters
+
+
+def _network_file(run: FilePath, word: object) -> FilePath:
+    """Return the file that a run names, as it is or beside the run."""
+    if word is None:
+        raise RecordError("this run does not name its network", name="run", value=run, advice="Name it with --net")
+    file = FilePath(str(word))
+    for place in (file, run.absolute().parent / file, run.absolute().parent / file.name):
+        if place.is_file():
+            return place
+    raise RecordError(
+        "the network's file is not where the run says", name="file", value=file, advice="Name it with --net"
+    )
