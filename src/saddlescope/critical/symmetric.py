@@ -103,6 +103,8 @@ class Settled:
 
     ``hessian`` is None for a matrix-free part. ``drift`` bounds |H(x) - H(exact critical point)|, ``rounding`` the
     rounding in H; ``decrease`` is g^T |H|^-1 g / 2 at the point given, about the loss that is left to win or lose.
+    Not ``pinned``: Newton's corrections do not converge, as in a valley too flat for them; then x is the point given,
+    and its Hessian is taken as it is, without drift.
     """
 
     x: np.ndarray
@@ -118,9 +120,11 @@ class Settled:
     rounding: float
     drift: float
     products: int
+    pinned: bool
 
 
-def _noise(reduced: Reduced, x: np.ndarray, gradient: np.ndarray) -> float:
+def gradient_noise(reduced: Reduced, x: np.ndarray, gradient: np.ndarray) -> float:
+    """Return a bound on the rounding of the gradient, measured against float32."""
     coarse, x32 = in_32(reduced, x)
     return rounding_bound(gradient, np.asarray(_value_and_gradient(coarse, x32)[1]))
 
@@ -133,16 +137,21 @@ def _correction(hessian: np.ndarray, gradient: np.ndarray, error: float) -> tupl
     return -vectors[:, sure] @ (along / values[sure]), float(0.5 * np.sum(along**2 / np.abs(values[sure])))
 
 
+def _is_pinned(first: float, last: float, noise: float) -> bool:
+    """Return whether the corrections led to a gradient of rounding, or made it a thousand times smaller."""
+    return last <= max(4.0 * noise, 1e-3 * first)
+
+
 def settle_dense(reduced: Reduced, x: np.ndarray) -> Settled:
     """Correct x by dense Newton steps while the gradient falls, and bound the errors of the Hessian there."""
     loss, gradient = (np.asarray(part) for part in _value_and_gradient(reduced, jnp.asarray(x)))
-    first_loss, first_norm, start = float(loss), float(np.linalg.norm(gradient)), x
-    noise = _noise(reduced, x, gradient)
+    noise = gradient_noise(reduced, x, gradient)
     hessian = reduced_hessian(reduced, x)
-    coarse, x32 = in_32(reduced, x)
-    rounding = rounding_bound(hessian, reduced_hessian(coarse, x32))
+    rounding = rounding_bound(hessian, reduced_hessian(*in_32(reduced, x)))
     step, decrease = _correction(hessian, gradient, rounding)
-    products = 3 * len(x)
+    start = (x, hessian, gradient, loss)
+    first = float(np.linalg.norm(gradient))
+    products = 2 * len(x)
     for _ in range(CORRECTIONS):
         if np.linalg.norm(gradient) <= noise or not np.linalg.norm(step) > 0.0:
             break
@@ -154,11 +163,12 @@ def settle_dense(reduced: Reduced, x: np.ndarray) -> Settled:
         hessian = reduced_hessian(reduced, x)
         step, _ = _correction(hessian, gradient, rounding)
         products += len(x)
-    length = float(np.linalg.norm(step))
-    way = step / length if length > 0 else np.random.default_rng(0).normal(size=len(x)) / np.sqrt(max(len(x), 1))
-    reach = max(PROBE * float(np.linalg.norm(x)), length)
-    change = reduced_hessian(reduced, x + reach * way) - hessian
-    drift = 4.0 * float(np.linalg.norm(change, 2)) * length / reach if reach > 0 else 0.0
+    pinned = _is_pinned(first, float(np.linalg.norm(gradient)), noise)
+    drift = 0.0
+    if pinned:
+        drift, products = _drift(reduced, x, hessian, step), products + len(x)
+    else:
+        x, hessian, gradient, loss = start
     return Settled(
         x,
         hessian,
@@ -166,14 +176,25 @@ def settle_dense(reduced: Reduced, x: np.ndarray) -> Settled:
         float(loss),
         float(np.linalg.norm(gradient)),
         noise,
-        first_loss,
-        first_norm,
-        float(np.linalg.norm(x - start)),
+        float(start[3]),
+        first,
+        float(np.linalg.norm(x - start[0])),
         decrease,
         rounding,
         drift,
         products,
+        pinned,
     )
+
+
+def _drift(reduced: Reduced, x: np.ndarray, hessian: np.ndarray, step: np.ndarray) -> float:
+    """Return how much the Hessian changes over what is left of the way: the change measured on a probe, times 4."""
+    length = float(np.linalg.norm(step))
+    if length == 0.0:
+        return 0.0
+    reach = max(PROBE * float(np.linalg.norm(x)), length)
+    change = reduced_hessian(reduced, x + (reach / length) * step) - hessian
+    return 4.0 * float(np.linalg.norm(change, 2)) * length / reach
 
 
 def dense_inertia(hessian: np.ndarray, null: Float[np.ndarray, "null size"], error: float) -> tuple[Inertia, float]:
@@ -226,8 +247,10 @@ def settle_free(reduced: Reduced, x: np.ndarray) -> tuple[Settled, np.ndarray]:
     turned = operator.half(jnp.asarray(gradient))
     step = -np.asarray(operator.half(turned))
     norm, decrease = float(np.linalg.norm(gradient)), 0.5 * float(turned @ turned)
-    noise = _noise(reduced, x, gradient)
-    return Settled(x, None, gradient, float(loss), norm, noise, float(loss), norm, 0.0, decrease, 0.0, 0.0, 0), step
+    noise = gradient_noise(reduced, x, gradient)
+    return Settled(
+        x, None, gradient, float(loss), norm, noise, float(loss), norm, 0.0, decrease, 0.0, 0.0, 0, True
+    ), step
 
 
 @dataclass(frozen=True)

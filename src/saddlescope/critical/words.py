@@ -13,6 +13,10 @@ KINKED = (
 )
 ROUNDED = "rigorous rounding bounds: the rounding of the Hessian is measured against float32, not enclosed"
 PROBABLE = "definiteness for certain: that no nonpositive eigenvalue went unseen has a probability, stated above"
+UNPINNED = (
+    "Newton corrections from here do not converge, the valley is too flat for them: the signs are those of the Hessian "
+    "at this very point, and the gradient in the flattest directions stays open"
+)
 
 
 def tolerance_words(rounding: float, drift: float) -> str:
@@ -25,10 +29,11 @@ def tolerance_words(rounding: float, drift: float) -> str:
     )
 
 
-def verdict(inertia: Inertia, *, global_minimum: bool) -> tuple[Kind, list[str]]:
+def verdict(inertia: Inertia, *, global_minimum: bool, pinned: bool) -> tuple[Kind, list[str]]:
     """Return the kind of point and the reasons for it.
 
-    ``global_minimum``: the loss is zero to rounding and cannot be negative.
+    ``global_minimum``: the loss is zero to rounding and cannot be negative. Not ``pinned``: no exact critical point was
+    found beside this one, so that the signs are those of the Hessian at this very point.
     """
     low, high = inertia.index
     if global_minimum:
@@ -38,10 +43,13 @@ def verdict(inertia: Inertia, *, global_minimum: bool) -> tuple[Kind, list[str]]
         return kind, ["the loss is zero to rounding and cannot be negative: a global minimum"]
     if low > 0:
         several = "" if low == high else f", at most {high}"
-        return Kind.SADDLE, [f"{low} negative eigenvalue{'s' if low > 1 else ''} beyond the bound{several}"]
+        loose = [] if pinned else [UNPINNED]
+        return Kind.SADDLE, [f"{low} negative eigenvalue{'s' if low > 1 else ''} beyond the bound{several}", *loose]
     if inertia.unresolved:
         word = "s lie" if inertia.unresolved > 1 else " lies"
         return Kind.UNDECIDED, [f"{inertia.unresolved} eigenvalue{word} within the bound around 0: no sign"]
+    if not pinned:
+        return Kind.UNDECIDED, [UNPINNED]
     if inertia.zero:
         return Kind.MINIMUM, ["all eigenvalues but those of the flat directions are positive beyond the bound"]
     return Kind.STRICT_MINIMUM, ["all eigenvalues are positive beyond the bound"]
