@@ -3,11 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.critical.exchange import (
@@ -23,7 +19,7 @@ from saddlescope.critical.groups import Embedding, embedding, find_groups, misfi
 from saddlescope.critical.result import Group
 from saddlescope.critical.symmetric import Reduced
 from saddlescope.errors import NeuronsError
-from saddlescope.problem.activations import activation
+from saddlescope.problem.kinks import ON_KINK, is_kinked, kink_distances
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.neurons import Neurons
@@ -100,36 +96,15 @@ def scene_of(problem: Problem, parameters: dict[str, np.ndarray], close: float) 
     return Scene(problem, parameters, layers, kept, parts, x, small, tuple(reasons))
 
 
-@eqx.filter_jit
-def _kink_distances(problem: Problem, theta: Array) -> Array:
-    """Return, for each hidden layer, the smallest and the largest |preactivation| over samples and neurons."""
-    network = problem.network
-    parameters = network.layout.unflatten(theta)
-    g = activation(network.activation).function
-
-    def chunk(rows: tuple[Array, Array]) -> Array:
-        here, found = rows[0], []
-        for k in range(network.depth - 1):
-            z = here @ parameters[f"{2 * k}.weight"].T
-            z = z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z
-            here, z = g(z), jnp.abs(z)
-            real = rows[1][:, None] > 0
-            found.append(jnp.stack([jnp.min(jnp.where(real, z, jnp.inf)), jnp.max(jnp.where(real, z, 0.0))]))
-        return jnp.stack(found)
-
-    each = jax.lax.map(chunk, (problem.inputs, problem.weights))
-    return jnp.stack([each[:, :, 0].min(axis=0), each[:, :, 1].max(axis=0)], axis=1)
-
-
 def kink(scene: Scene) -> str | None:
     """Return a reason if some sample lies on a kink of the activation, where there is no Hessian."""
     network = scene.problem.network
-    if not isinstance(network, Perceptron) or not activation(network.activation).kinked:
+    if not is_kinked(scene.problem):
         return None
     for layer, (nearest, largest) in enumerate(
-        np.asarray(_kink_distances(scene.problem, Layout.of(scene.parameters).flatten(scene.parameters))), start=1
+        np.asarray(kink_distances(scene.problem, Layout.of(scene.parameters).flatten(scene.parameters))), start=1
     ):
-        if nearest <= 1e-13 * largest:
+        if nearest <= ON_KINK * largest:
             return (
                 f"a sample lies on the kink of {network.activation} in layer {layer} "
                 f"(|preactivation| {nearest:.1e}): there is no Hessian"

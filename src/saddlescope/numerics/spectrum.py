@@ -54,7 +54,7 @@ def rounding_bound(fine: np.ndarray, coarse: np.ndarray) -> float:
     if not np.isfinite(difference).all():
         return float("inf")
     own = np.finfo(float).eps * float(np.linalg.norm(fine))
-    return SAFETY * (SCALE_32 * float(np.linalg.norm(difference)) + own)
+    return float(SAFETY * (SCALE_32 * float(np.linalg.norm(difference)) + own))
 
 
 class Lanczos(NamedTuple):

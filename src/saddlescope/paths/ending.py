@@ -16,12 +16,17 @@ from saddlescope.paths.events import CHANNEL_EXPONENT, convergence_events, fold_
 from saddlescope.paths.follow import RUNAWAY, Node, Trail, node_of, settle_in_mirror
 from saddlescope.paths.maxima import maximum_events
 from saddlescope.paths.result import Event, Path, PathSettings, PermutationPoint
+from saddlescope.problem.kinks import is_kinked, kink_distances
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.actions import merge
 from saddlescope.symmetry.neurons import Neurons
 
 # Between two nodes the loss may exceed both by this share of the path's barrier and still count as continuous.
 RIPPLE = 0.01
+
+
+# A preactivation this small, relative to its layer's largest, counts as on a kink when a residual is explained.
+NEAR_KINK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,23 @@ class Verdict:
     reasons: tuple[str, ...]
     settled: Iterate | None
     gap: float
+
+
+def kink_reason(found: Found) -> tuple[str, ...]:
+    """Return why a kinked activation's residuals stay up: minimisers on kinks, counted over the missed distances."""
+    missed = [node for node in found.trail.nodes if node.kind == "asked" and node.status != CONVERGED]
+    if not missed or not is_kinked(found.problem):
+        return ()
+    turn, on = found.surface.coordinates.unrotate, 0
+    for node in missed:
+        near = np.asarray(kink_distances(found.problem, turn(jnp.asarray(node.x))))
+        on += bool((near[:, 0] <= NEAR_KINK * near[:, 1]).any())
+    text = (
+        f"at {on} of the {len(missed)} distances missed the best point lies on a kink of "
+        f"{found.problem.network.activation} (a preactivation within {NEAR_KINK:.0e} of the largest from 0): the loss "
+        "has a corner there, and its gradient does not vanish"
+    )
+    return (text,) if on else ()
 
 
 @eqx.filter_jit
@@ -209,7 +231,7 @@ def finish(found: Found) -> Path:
         parameters=parameters,
         events=tuple(sorted(events, key=lambda event: -event.distance)),
         ending=verdict.ending,
-        reasons=verdict.reasons,
+        reasons=(*verdict.reasons, *kink_reason(found)),
         permutation_point=point,
         barrier=barrier,
         continuous=verdict.ending is Outcome.PERMUTATION_POINT and excess <= max(RIPPLE * barrier, unresolved),
