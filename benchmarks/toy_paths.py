@@ -1,6 +1,7 @@
 """The toy of [B19] Fig. 1: ten pairs, three activations, three distances; continuation against gradient flow.
 
-    python benchmarks/toy_paths.py [--flow] [--steps 200] [--activations tanh,relu] > benchmarks/results/toy_paths.txt
+    python benchmarks/toy_paths.py > benchmarks/results/toy_paths.txt
+    python benchmarks/toy_paths.py --flow --steps 40 --distances tied --activations tanh --pairs 01,13,23,34 > ...
 
 Prints one line a path: end state, largest tangential gradient norm at the asked distances, whether the path is
 continuous, loss at the permutation point, events, seconds. With --flow also the end of the gradient flow and the
@@ -40,16 +41,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--activations", default="tanh,softplus,relu")
     parser.add_argument("--distances", default="tied,joint,incoming")
+    parser.add_argument("--pairs", default="01,02,03,04,12,13,14,23,24,34")
+    parser.add_argument("--flow-tolerance", type=float, default=1e-8)
     options = parser.parse_args()
     for activation, distance in itertools.product(options.activations.split(","), options.distances.split(",")):
         network, teacher = toy_teacher(activation, 0)
         problem = Problem(network, toy(activation, 0))
-        for pair in itertools.combinations(range(5), 2):
+        for pair in ((int(word[0]), int(word[1])) for word in options.pairs.split(",")):
             settings = PathSettings(distance=distance, steps=options.steps)
             path = find_path(problem, teacher, layer=1, pair=pair, settings=settings)
             print(activation, distance, pair, line(path))
             if options.flow:
-                settings = PathSettings(distance=distance, steps=options.steps, solver="flow")
+                settings = PathSettings(
+                    distance=distance, steps=options.steps, solver="flow", tolerance=options.flow_tolerance
+                )
                 flow = find_path(problem, teacher, layer=1, pair=pair, settings=settings)
                 both = path.loss_at_point is not None and flow.loss_at_point is not None
                 gap = "-" if not both else f"{abs(path.loss_at_point - flow.loss_at_point) / flow.loss_at_point:.1e}"

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from saddlescope.critical.along import certify_along as certify_along
     from saddlescope.critical.certify import certify as certify
     from saddlescope.critical.lifted import lifted_signs as lifted_signs
+    from saddlescope.critical.proof import Proof as Proof
+    from saddlescope.critical.proof import prove as prove
     from saddlescope.critical.result import Certificate as Certificate
     from saddlescope.errors import SaddlescopeError as SaddlescopeError
     from saddlescope.outcomes import Outcome as Outcome
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from saddlescope.records.recheck import recheck_path as recheck_path
     from saddlescope.records.store import load_path as load_path
     from saddlescope.records.store import save_path as save_path
+    from saddlescope.study.orders import merge_recursively as merge_recursively
     from saddlescope.symmetry.neurons import Neurons as Neurons
     from saddlescope.symmetry.neurons import Slice as Slice
     from saddlescope.training.train import train as train
@@ -39,7 +42,10 @@ _HOMES = {
     "certify_along": "saddlescope.critical.along",
     "certify": "saddlescope.critical.certify",
     "lifted_signs": "saddlescope.critical.lifted",
+    "Proof": "saddlescope.critical.proof",
+    "prove": "saddlescope.critical.proof",
     "Certificate": "saddlescope.critical.result",
+    "merge_recursively": "saddlescope.study.orders",
     "SaddlescopeError": "saddlescope.errors",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",

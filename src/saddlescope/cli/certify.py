@@ -24,6 +24,7 @@ def certify(
     gradient_tolerance: float | None = None,
     steps: int = 400,
     along: int = 0,
+    prove: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> int:
@@ -58,6 +59,8 @@ def certify(
         Most Lanczos steps, where the Hessian is too large to be formed.
     along
         Also certify so many points along the run's path: index, and the gradient's angles.
+    prove
+        Also prove it in ball arithmetic: smooth activations, squared error, up to about 60 parameters (extra: proof).
     json
         Print one JSON document.
     quiet
@@ -85,9 +88,10 @@ def certify(
     if point is not None:
         found = certify_point(problem, point, gradient_tolerance=gradient_tolerance, steps=steps)
     rows = _along(problem, path, along) if along else None
+    proof = _prove(problem, point) if prove and point is not None else None
     if json:
-        print_json(certificate_json(found, path, rows))
-    for line in certificate_lines(found, path, rows):
+        print_json(certificate_json(found, path, rows, proof))
+    for line in certificate_lines(found, path, rows, proof):
         say(line, quiet=quiet or json)
     return 0 if found is not None and found.verdict.value not in ("undecided", "not-critical") else 1
 
@@ -116,3 +120,27 @@ def _along(problem: "Problem", path: Any, count: int) -> Any:
     from saddlescope.critical.along import certify_along
 
     return certify_along(problem, path, count=count)
+
+
+def _prove(problem: "Problem", point: Any) -> Any:
+    """Return the proof for a network's parameters, or for a permutation point's reduced network and its lift."""
+    import numpy as np
+
+    from saddlescope.critical.proof import prove
+    from saddlescope.problem.networks import Perceptron
+
+    inputs, targets = (
+        np.asarray(rows).reshape(-1, *rows.shape[2:])[: problem.samples] for rows in (problem.inputs, problem.targets)
+    )
+    network, parameters, lift = problem.network, point, {}
+    if hasattr(point, "reduced"):
+        widths = list(network.widths)
+        widths[point.layer] -= 1
+        network, parameters = Perceptron(tuple(widths), network.activation, bias=network.bias), point.reduced
+        lift = {"layer": point.layer, "neuron": min(point.pair), "shares": point.shares}
+    words = {"loss": problem.loss, "weight_decay": float(problem.weight_decay)}
+    first = prove(network, inputs, targets, parameters, **lift, **words)
+    # Near a point that is only nearly critical the box must be large; from the refined point it is tiny.
+    if first.proved or first.parameters is None:
+        return first
+    return prove(network, inputs, targets, first.parameters, **lift, **words)

@@ -4,6 +4,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from saddlescope.critical.along import Along
+from saddlescope.critical.proof import Proof
 from saddlescope.critical.result import Certificate
 from saddlescope.paths.result import Path
 from saddlescope.records.schema import plain
@@ -93,7 +94,9 @@ def path_lines(path: Path) -> list[str]:
     return lines
 
 
-def certificate_json(certificate: Certificate | None, path: Path | None, along: Along | None) -> dict[str, Any]:
+def certificate_json(
+    certificate: Certificate | None, path: Path | None, along: Along | None, proof: Proof | None
+) -> dict[str, Any]:
     """Return the JSON document of ``saddlescope certify --json``; null is what is not known."""
     if certificate is None:
         assert path is not None
@@ -111,6 +114,9 @@ def certificate_json(certificate: Certificate | None, path: Path | None, along: 
         result["parts"] = [{**vars(part), "inertia": vars(part.inertia)} for part in certificate.parts]
     if along is not None:
         result["along"] = vars(along)
+    if proof is not None:
+        lift = None if proof.lift is None else vars(proof.lift)
+        result["proof"] = {**{k: v for k, v in vars(proof).items() if k != "parameters"}, "lift": lift}
     return plain(result)
 
 
@@ -118,7 +124,21 @@ def _count(pair: tuple[int, int]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} to {pair[1]}"
 
 
-def certificate_lines(certificate: Certificate | None, path: Path | None, along: Along | None) -> list[str]:
+def proof_lines(proof: Proof) -> list[str]:
+    """Return a proof for people."""
+    where = "no radius" if proof.radius is None else f"exactly one critical point within {proof.radius:.3g} (any entry)"
+    lines = [f"{proof.verdict}: {where}; its index {proof.index}, nullity {proof.nullity}"]
+    if proof.lift is not None:
+        lines.append(f"  lifted: index {proof.lift.index}, nullity {proof.lift.nullity} in {proof.lift.widths}")
+    if proof.loss is not None:
+        lines.append(f"  loss between {proof.loss[0]!r} and {proof.loss[1]!r}")
+    lines += [f"  because {reason}" for reason in proof.reasons]
+    return [*lines, *(f"  not shown: {text}" for text in proof.not_shown), f"  {proof.seconds:.1f} s"]
+
+
+def certificate_lines(
+    certificate: Certificate | None, path: Path | None, along: Along | None, proof: Proof | None
+) -> list[str]:
     """Return a certificate for people, the verdict first and what is not shown last."""
     lines = []
     if certificate is None:
@@ -153,4 +173,4 @@ def certificate_lines(certificate: Certificate | None, path: Path | None, along:
             f"{along.distance_angles[k]:.2f}"
             for k in range(len(along.nodes))
         ]
-    return lines
+    return lines + (proof_lines(proof) if proof is not None else [])
