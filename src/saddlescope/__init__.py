@@ -34,11 +34,25 @@ if TYPE_CHECKING:
     from saddlescope.symmetry.neurons import Neurons as Neurons
     from saddlescope.symmetry.neurons import Slice as Slice
     from saddlescope.training.train import train as train
+    from saddlescope.valleys.join import join as join
+    from saddlescope.valleys.join import join_position as join_position
+    from saddlescope.valleys.moves import route_position as route_position
+    from saddlescope.valleys.result import Join as Join
+    from saddlescope.valleys.result import Walk as Walk
+    from saddlescope.valleys.route import find_route as find_route
+    from saddlescope.valleys.walk import walk as walk
 
 __version__ = "0.1.0"
 
 _MODULES = {"data": "saddlescope.problem.sources"}
 _HOMES = {
+    "walk": "saddlescope.valleys.walk",
+    "Walk": "saddlescope.valleys.result",
+    "join": "saddlescope.valleys.join",
+    "Join": "saddlescope.valleys.result",
+    "find_route": "saddlescope.valleys.route",
+    "route_position": "saddlescope.valleys.moves",
+    "join_position": "saddlescope.valleys.join",
     "certify_along": "saddlescope.critical.along",
     "certify": "saddlescope.critical.certify",
     "lifted_signs": "saddlescope.critical.lifted",

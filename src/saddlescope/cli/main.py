@@ -14,6 +14,7 @@ from saddlescope.cli.certify import certify
 from saddlescope.cli.demo import demo
 from saddlescope.cli.path import path
 from saddlescope.cli.train import train
+from saddlescope.cli.walk import walk
 from saddlescope.errors import SaddlescopeError
 
 
@@ -35,7 +36,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for command in (demo, train, path, certify):
+    for command in (demo, train, path, certify, walk):
         app.command(command)
     return app
 
