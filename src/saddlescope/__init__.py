@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from saddlescope.records.recheck import recheck_path as recheck_path
     from saddlescope.records.store import load_path as load_path
     from saddlescope.records.store import save_path as save_path
+    from saddlescope.resize.expand import ZeroGroup as ZeroGroup
+    from saddlescope.resize.expand import expand as expand
+    from saddlescope.resize.manifold import locate as locate
+    from saddlescope.resize.manifold import manifold_graph as manifold_graph
+    from saddlescope.resize.reduce import reduce as reduce
+    from saddlescope.resize.result import Expansion as Expansion
+    from saddlescope.resize.result import Reduction as Reduction
+    from saddlescope.resize.result import Subspace as Subspace
     from saddlescope.study.orders import merge_recursively as merge_recursively
     from saddlescope.symmetry.neurons import Neurons as Neurons
     from saddlescope.symmetry.neurons import Slice as Slice
@@ -46,6 +54,14 @@ __version__ = "0.1.0"
 
 _MODULES = {"data": "saddlescope.problem.sources"}
 _HOMES = {
+    "expand": "saddlescope.resize.expand",
+    "ZeroGroup": "saddlescope.resize.expand",
+    "reduce": "saddlescope.resize.reduce",
+    "Expansion": "saddlescope.resize.result",
+    "Reduction": "saddlescope.resize.result",
+    "Subspace": "saddlescope.resize.result",
+    "locate": "saddlescope.resize.manifold",
+    "manifold_graph": "saddlescope.resize.manifold",
     "walk": "saddlescope.valleys.walk",
     "Walk": "saddlescope.valleys.result",
     "join": "saddlescope.valleys.join",

@@ -11,8 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from cyclopts import App, CycloptsError
 
 from saddlescope.cli.certify import certify
+from saddlescope.cli.count import count
 from saddlescope.cli.demo import demo
+from saddlescope.cli.expand import expand
 from saddlescope.cli.path import path
+from saddlescope.cli.reduce import reduce
 from saddlescope.cli.train import train
 from saddlescope.cli.walk import walk
 from saddlescope.errors import SaddlescopeError
@@ -36,7 +39,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for command in (demo, train, path, certify, walk):
+    for command in (demo, train, path, certify, walk, count, expand, reduce):
         app.command(command)
     return app
 

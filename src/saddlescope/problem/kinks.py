@@ -37,5 +37,3 @@ def kink_distances(problem: Problem, theta: Float[Array, " size"]) -> Float[Arra
 
     each = jax.lax.map(chunk, (problem.inputs, problem.weights))
     return jnp.stack([each[:, :, 0].min(axis=0), each[:, :, 1].max(axis=0)], axis=1)
-
-

@@ -1,0 +1,1 @@
+"""Exact numbers of equivalent minima, critical subspaces and permutation points: Python integers, nothing heavy."""

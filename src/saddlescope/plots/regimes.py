@@ -1,0 +1,43 @@
+"""The regimes of [S21] as a figure: over minimal width and width, where saddles or minima are more numerous."""
+
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from saddlescope.counting.regimes import Regime
+
+# Okabe and Ito's colours, told apart by colour-blind readers.
+SADDLES, MINIMA = "#D55E00", "#0072B2"
+
+
+def plot_regimes(axes: "Axes", found: "list[Regime]", widest: int) -> "Axes":
+    """Draw the crossing of both counts over r*; below it saddles outnumber, above it minima.
+
+    Args:
+        axes: what is drawn on, and returned.
+        found: from `counting.regimes.regimes`, in rising order.
+        widest: largest width looked at.
+    """
+    known = [one for one in found if one.crossing is not None]
+    across = [one.minimal for one in known]
+    up = [one.crossing for one in known]
+    axes.fill_between(across, across, up, color=SADDLES, alpha=0.35, linewidth=0, label="more symmetry-induced saddles")
+    axes.fill_between(across, up, widest, color=MINIMA, alpha=0.35, linewidth=0, label="more subspaces of minima")
+    axes.plot(across, up, color="black", linewidth=1.0)
+    axes.plot(across, across, color="black", linewidth=0.8, linestyle=":")
+    axes.set_xlabel(r"minimal width $r^*$")
+    axes.set_ylabel(r"width $m$")
+    axes.set_xlim(across[0], across[-1])
+    axes.set_ylim(across[0], widest)
+    axes.legend(loc="upper left", frameon=False)
+    return axes
+
+
+def regimes_figure(found: "list[Regime]", widest: int) -> Figure:
+    """Return a figure of one column's width with the regimes."""
+    figure = Figure(figsize=(3.5, 3.0), layout="constrained")
+    plot_regimes(figure.add_subplot(), found, widest)
+    return figure

@@ -1,0 +1,1 @@
+"""Small networks into large ones and back at equal function: expansion, its manifold, exact reduction."""
