@@ -17,7 +17,7 @@ from saddlescope.problem.sources import toy, toy_teacher
 from saddlescope.study.orders import lift_members, merge_recursively
 from saddlescope.symmetry.actions import split
 
-SETTINGS = ss.PathSettings(steps=30)
+SETTINGS = ss.PathSettings(steps=12, reach=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saddlescope import counting as counting
     from saddlescope.critical.along import certify_along as certify_along
     from saddlescope.critical.certify import certify as certify
     from saddlescope.critical.lifted import lifted_signs as lifted_signs
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {"data": "saddlescope.problem.sources"}
+_MODULES = {"counting": "saddlescope.counting", "data": "saddlescope.problem.sources"}
 _HOMES = {
     "expand": "saddlescope.resize.expand",
     "ZeroGroup": "saddlescope.resize.expand",
