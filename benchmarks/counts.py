@@ -1,6 +1,6 @@
 """Counts against brute force for all r <= m <= 8, the time of T(1000, 2000), and the regimes up to r* = 1000.
 
-    python benchmarks/counts.py > benchmarks/results/counts.txt
+python benchmarks/counts.py > benchmarks/results/counts.txt
 """
 
 import time

@@ -1,6 +1,7 @@
 """certify: what a critical point is, by up to three ways that check each other; the public verb of this package."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ CRITICAL = 1e-4
 
 # A loss below this share of the mean squared output is zero to rounding.
 ZERO = 1e-28
+
+# So is a residual below this share of the median target.
+MET = 1e-13
 
 
 @in_float64
@@ -67,8 +71,8 @@ def certify(
 
     Raises:
         ShapeError: parameters that do not fit the network.
-        NonFiniteError: NaN or infinity among the parameters.
-        SettingsError: a limit or tolerance that is not positive.
+        NonFiniteError: NaN or infinity among the parameters, or in loss, gradient or Hessian there.
+        SettingsError: no point, or a limit or tolerance that is not positive.
 
     Source: science notes, sections 3 and 7; [FA00] theorem 3; [B19] section 4.2.
     """
@@ -77,15 +81,19 @@ def certify(
         if value is not None and not value > 0:
             raise SettingsError("this setting cannot be used", name=name, value=value, expected="a positive number")
     given = getattr(point, "parameters", point)
+    if not isinstance(given, Mapping):
+        raise SettingsError(
+            "there is no point to certify", name="point", value=point, expected="parameters, or what holds them"
+        )
     problem.network.check(given)
     require_finite(given, "the point")
     coarse = any(np.asarray(value).dtype.itemsize < 8 for value in given.values())
     scene = scene_of(problem, to_numpy(given), close)
     reasons = list(scene.reasons)
-    on_kink = kink(scene)
     dense = scene.parts.size <= dense_limit
     settled, way = (settle_dense(scene.reduced, scene.x), None) if dense else settle_free(scene.reduced, scene.x)
-    zero = _is_zero(problem, settled.first_loss)
+    on_kink = kink(scene, scene.parameters) or (kink(scene, scene.at(settled.x)) if settled.distance > 0 else None)
+    zero = _is_zero(scene, settled.first_loss)
     critical = _is_critical(settled, gradient_tolerance) or (zero and gradient_tolerance is None)
     if coarse and not critical:
         reasons.append("the point is stored in less than float64: rounding alone leaves a gradient; refine it first")
@@ -111,12 +119,21 @@ class _Findings:
     gradient_tolerance: float | None
 
 
-def _is_zero(problem: Problem, loss: float) -> bool:
-    """Return whether the loss is zero to rounding and cannot be negative: squared errors of targets."""
+def _is_zero(scene: Scene, loss: float) -> bool:
+    """Return whether the loss is zero to rounding and cannot be negative: squared errors of targets.
+
+    Every output must be met to rounding at every sample, by what is usual for the output: one large output, or one
+    large target, must not hide what is left of the others.
+    """
+    problem = scene.problem
     if problem.loss not in ("mse", "normalised") or problem.penalised:
         return False
-    square = 1.0 if problem.loss == "normalised" else float(np.mean(np.square(np.asarray(problem.targets))))
-    return loss <= ZERO * square
+    targets = np.asarray(problem.targets).reshape(-1, problem.targets.shape[-1])[: problem.samples]
+    square = 1.0 if problem.loss == "normalised" else float(np.mean(np.square(targets)))
+    if loss > ZERO * square:
+        return False
+    gap = np.abs(problem.outputs_of(scene.parameters) - targets).max(axis=0)
+    return bool(np.all(gap <= MET * np.median(np.abs(targets), axis=0)))
 
 
 def _is_critical(settled: Settled, tolerance: float | None) -> bool:
@@ -124,7 +141,8 @@ def _is_critical(settled: Settled, tolerance: float | None) -> bool:
         return False
     if tolerance is not None:
         return settled.first_norm <= tolerance
-    return settled.first_norm <= settled.gradient_noise or settled.decrease <= CRITICAL * abs(settled.first_loss)
+    rounding = settled.gradient_noise if np.isfinite(settled.gradient_noise) else 0.0
+    return settled.first_norm <= rounding or settled.decrease <= CRITICAL * abs(settled.first_loss)
 
 
 def _not_critical(found: _Findings) -> str:
@@ -145,7 +163,8 @@ def _write(found: _Findings, seconds: float) -> Certificate:
     """Return the certificate."""
     scene, settled, signs = found.scene, found.settled, found.signs
     reasons, kind = list(found.reasons), Kind.UNDECIDED
-    index, nullity = (0, scene.parts.size), (0, scene.parts.size)
+    size = sum(value.size for value in scene.parameters.values())
+    index, nullity = (0, size), (0, size)
     if found.on_kink is not None:
         reasons.append(found.on_kink)
     elif not found.critical:
@@ -158,6 +177,9 @@ def _write(found: _Findings, seconds: float) -> Certificate:
             reasons.append(against)
         else:
             index, nullity = signs.index, signs.nullity
+            if not settled.pinned:  # away from a critical point only what is unused is flat for certain
+                unused = sum(one.count for one in signs.flat if one.kind == "unused")
+                index, nullity = (index[0], index[1] + nullity[0] - unused), (unused, nullity[1])
             if found.zero and index[0] == 0:
                 index = (0, 0)
             total = Inertia(index[0], nullity[0], 0, max(index[1] - index[0], nullity[1] - nullity[0]))

@@ -6,22 +6,26 @@ network's Hessian, by congruence, one block K_q = [[0, G], [G^T, sigma_q B]] for
 a^T G = 0 exactly: moving outgoing weight between copies is flat.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Scalar
 
 from saddlescope.critical.result import Inertia
 from saddlescope.numerics.spectrum import dense_spectrum, rounding_bound
 from saddlescope.problem.activations import activation
 from saddlescope.problem.problem import Chunk, Problem
 
+Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
+"""Loss and gradient at a parameter vector."""
+
 
 class Coupling(NamedTuple):
-    """G and B of one unit, each with a bound on its rounding, and the unit's own vectors."""
+    """G and B of one unit, each with a bound on its rounding, the unit's own vectors, and which entries are read."""
 
     g: np.ndarray  # (outgoing, incoming)
     b: np.ndarray  # (incoming, incoming)
@@ -29,6 +33,7 @@ class Coupling(NamedTuple):
     b_error: float
     outgoing: np.ndarray
     incoming: np.ndarray
+    used: np.ndarray  # (incoming,)
 
 
 class Block(NamedTuple):
@@ -51,6 +56,26 @@ def share_signs(shares: tuple[float, ...]) -> tuple[int, int, int]:
     return int(np.sum(beta < 0)), int(np.sum(beta == 0)), int(np.sum(beta > 0)) - 1
 
 
+def unread(
+    evaluate: Evaluate, x: Float[np.ndarray, " size"], dead: Bool[np.ndarray, " size"]
+) -> Bool[np.ndarray, " size"]:
+    """Return which of the entries of x with zero derivatives nothing reads, for a reason other than rounding.
+
+    With zeros in their place the loss must be the same, bit by bit, and the gradient there exactly zero. The
+    derivatives of a saturated unit are zero by rounding only; at zero it is not saturated.
+    """
+    if not dead.any():
+        return dead
+    loss = evaluate(x)[0]
+    while dead.any():
+        value, gradient = evaluate(np.where(dead, 0.0, x))
+        alive = dead & (gradient != 0)
+        if not alive.any():
+            return dead if value == loss else np.zeros_like(dead)
+        dead = dead & ~alive
+    return dead
+
+
 def _cast32(tree: Problem) -> Problem:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, tree)
 
@@ -60,8 +85,11 @@ def _cast32(tree: Problem) -> Problem:
 
 def _chunk_coupling(
     problem: Problem, theta: Array, layer: int, unit: Array, chunk: Chunk
-) -> tuple[Float[Array, "outgoing incoming"], Float[Array, "incoming incoming"]]:
-    """Return one chunk's part of G and B; ``unit`` is traced, so that all units share one compilation."""
+) -> tuple[Float[Array, "outgoing incoming"], Float[Array, "incoming incoming"], Float[Array, " incoming"]]:
+    """Return one chunk's part of G and B, and of how many samples read an entry of the incoming vector.
+
+    ``unit`` is traced, so that all units share one compilation.
+    """
     network = problem.network
     parameters = network.layout.unflatten(theta)
     entry = activation(network.activation).function
@@ -86,11 +114,12 @@ def _chunk_coupling(
     bend = jax.vmap(jax.grad(jax.grad(entry)))
     own = jnp.take(z, unit, axis=1)
     a = jnp.take(parameters[f"{2 * layer}.weight"], unit, axis=1)
-    return r.T @ (slope(own)[:, None] * here), (here * ((r @ a) * bend(own))[:, None]).T @ here
+    g, b = r.T @ (slope(own)[:, None] * here), (here * ((r @ a) * bend(own))[:, None]).T @ here
+    return g, b, jnp.sum(chunk.weights[:, None] * (here != 0), axis=0)
 
 
 @eqx.filter_jit
-def _closed(problem: Problem, theta: Array, layer: int, unit: Array) -> tuple[Array, Array]:
+def _closed(problem: Problem, theta: Array, layer: int, unit: Array) -> tuple[Array, Array, Array]:
     return problem.add_chunks(lambda chunk: _chunk_coupling(problem, theta, layer, unit, chunk))
 
 
@@ -100,8 +129,13 @@ def closed_coupling(problem: Problem, theta: Float[np.ndarray, " size"], layer: 
     Source: science notes, section 3; [FA00] for one output.
     """
     x, u = jnp.asarray(theta), jnp.asarray(unit)
-    g, b = (np.asarray(value) for value in _closed(problem, x, layer, u))
-    g32, b32 = (np.asarray(value) for value in _closed(_cast32(problem), x.astype(jnp.float32), layer, u))
+    g, b, reads = (np.asarray(value) for value in _closed(problem, x, layer, u))
+    g32, b32, _ = (np.asarray(value) for value in _closed(_cast32(problem), x.astype(jnp.float32), layer, u))
+    kind = activation(problem.network.activation)
+    if kind.homogeneous:  # piecewise linear: zeros are exact
+        used = (b != 0).any(axis=1) | (g != 0).any(axis=0)
+    else:  # a hidden unit's output of zero may be an underflow, unless the activation is odd
+        used = (reads > 0) | (layer > 1 and kind.parity != "odd")
     parameters = problem.network.layout.unflatten_numpy(np.asarray(theta))
     neurons = problem.network.neurons(layer)
     return Coupling(
@@ -111,6 +145,7 @@ def closed_coupling(problem: Problem, theta: Float[np.ndarray, " size"], layer: 
         rounding_bound(b, b32),
         neurons.outgoing_vectors(parameters)[unit],
         neurons.incoming_vectors(parameters)[unit],
+        used,
     )
 
 
@@ -127,6 +162,11 @@ class Antisymmetric(NamedTuple):
 @eqx.filter_jit
 def _products(problem: Problem, theta: Array, directions: Array) -> Array:
     return jax.lax.map(lambda v: problem.hessian_product(theta, v), directions, batch_size=16)
+
+
+@eqx.filter_jit
+def _value_and_gradient(problem: Problem, theta: Array) -> tuple[Scalar, Array]:
+    return problem.value_and_gradient(theta)
 
 
 def product_coupling(
@@ -150,7 +190,15 @@ def product_coupling(
 
     g, b = read(_products(problem, x, directions))
     g32, b32 = read(_products(_cast32(problem), x.astype(jnp.float32), directions.astype(jnp.float32)))
-    return Coupling(g, b, rounding_bound(g, g32), rounding_bound(b, b32), outgoing, incoming)
+    silent = ~((b != 0).any(axis=1) | (g != 0).any(axis=0))
+
+    def evaluate(at: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = _value_and_gradient(problem, jnp.asarray(at))
+        return float(value), np.asarray(gradient)
+
+    quiet = unread(evaluate, np.asarray(theta), (moves.first[silent] != 0).any(axis=0))
+    used = ((moves.first != 0) & ~quiet).any(axis=1)
+    return Coupling(g, b, rounding_bound(g, g32), rounding_bound(b, b32), outgoing, incoming, used)
 
 
 # From G and B to signs.
@@ -168,7 +216,7 @@ def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0, 
     Flat for a stated reason, and taken out before any eigenvalue is computed: the outgoing vector itself; outgoing
     directions beyond the number of incoming ones; ``extra`` outgoing directions that differ between copies in the
     next layer; incoming entries that no sample uses; with a homogeneous activation the incoming vector itself; and
-    where sigma B is exactly zero, the kernel of G.
+    the kernel of G where sigma is zero, or where B is, as for a piecewise linear activation.
 
     Args:
         coupling: G and B.
@@ -178,7 +226,7 @@ def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0, 
         drift: how much G and B may differ between here and the exact critical point.
     """
     g, b = coupling.g, coupling.b
-    used = (b != 0).any(axis=1) | (g != 0).any(axis=0)
+    used = coupling.used
     g, b = g[:, used], b[np.ix_(used, used)]
     error_g, error_b = coupling.g_error + drift, coupling.b_error + drift
     a, theta = coupling.outgoing, coupling.incoming[used]
@@ -195,7 +243,7 @@ def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0, 
         g = np.linalg.qr(g)[1]
     unused = int((~used).sum())
     bend = sigma * b
-    flat = not bend.any()
+    flat = sigma == 0 or (homogeneous and not bend.any())
     linear = g.shape[1] - g.shape[0] if flat else 0
     zero = transfer + scaling + unused + linear
     if flat:
@@ -205,7 +253,7 @@ def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0, 
         return Block(Inertia.of(both, np.asarray(bounds), zero=zero), transfer, scaling, unused, linear)
     # A congruence that brings G to the size of B keeps the signs and narrows the bounds.
     size_g, size_b = float(np.linalg.norm(g)), float(np.linalg.norm(bend))
-    scale = size_b / size_g if size_g > 0 else 1.0
+    scale = size_b / size_g if size_g > 0 and size_b > 0 else 1.0
     whole = np.block([[np.zeros((len(g), len(g))), scale * g], [scale * g.T, bend]])
-    values, bounds = dense_spectrum(whole, scale * error_g + error_b)
+    values, bounds = dense_spectrum(whole, error_b + (scale * error_g if len(g) else 0.0))
     return Block(Inertia.of(values, bounds, zero=zero), transfer, scaling, unused, linear)

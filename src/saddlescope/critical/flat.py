@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from saddlescope.arrays import Layout, Parameters
+from saddlescope.critical.exchange import Evaluate, unread
 from saddlescope.critical.groups import Embedding
 from saddlescope.critical.result import Group
 from saddlescope.symmetry.neurons import Neurons
@@ -46,14 +47,17 @@ def independent(rows: Float[np.ndarray, "rows size"]) -> tuple[Float[np.ndarray,
 
 
 def unused_rows(
-    image: Float[np.ndarray, "*lead size"], gradient: Float[np.ndarray, " size"]
+    evaluate: Evaluate,
+    x: Float[np.ndarray, " size"],
+    image: Float[np.ndarray, "*lead size"],
+    gradient: Float[np.ndarray, " size"],
 ) -> Float[np.ndarray, "unused size"]:
     """Return the unit vectors of parameters on which neither gradient nor Hessian depend: exact zeros in both.
 
-    ``image`` is the Hessian, or its product with a random vector.
+    ``image`` is the Hessian, or its product with a random vector. Zeros by rounding are left out (`exchange.unread`).
     """
     dead = (gradient == 0) & (image == 0 if image.ndim == 1 else ~image.any(axis=0))
-    return np.eye(len(gradient))[dead]
+    return np.eye(len(gradient))[unread(evaluate, x, dead)]
 
 
 def transfer_rows(parameters: Parameters, neurons: Neurons, group: Group) -> Float[np.ndarray, "copies size"]:

@@ -62,6 +62,7 @@ def find_groups(parameters: Parameters, layers: dict[int, Neurons], *, close: fl
 
 def _shares(outgoing: Float[np.ndarray, "copies outgoing"]) -> tuple[float, ...]:
     """Return each copy's share of the sum, by least squares; they sum to 1 unless the sum is zero (then NaN)."""
+    outgoing = outgoing / max(float(np.abs(outgoing).max()), 1e-300)  # squares neither overflow nor vanish
     total = outgoing.sum(axis=0)
     square = float(total @ total)
     if square == 0.0:
@@ -70,13 +71,22 @@ def _shares(outgoing: Float[np.ndarray, "copies outgoing"]) -> tuple[float, ...]
 
 
 def misfit(parameters: Parameters, neurons: Neurons, group: Group) -> float:
-    """Return how far the copies' outgoing vectors are from multiples of their sum, relative to the largest."""
-    outgoing = neurons.outgoing_vectors(parameters)[list(group.units)]
+    """Return how far the copies are from exact ones: of their outgoing vectors from multiples of the sum, relative.
+
+    To it is added what large shares make of small differences: outgoing vectors that nearly cancel carry the rounding
+    of their sum, and the difference of incoming vectors, many times over.
+    """
+    units = list(group.units)
+    outgoing, incoming = neurons.outgoing_vectors(parameters)[units], neurons.incoming_vectors(parameters)[units]
+    if not np.isfinite(group.shares).all():
+        return float("inf") if outgoing.any() else 0.0
+    outgoing = outgoing / max(float(np.abs(outgoing).max()), 1e-300)
     total = outgoing.sum(axis=0)
     largest = float(np.linalg.norm(outgoing, axis=1).max())
-    if not np.isfinite(group.shares).all():
-        return float("inf") if largest > 0 else 0.0
-    return float(np.linalg.norm(outgoing - np.outer(group.shares, total), axis=1).max() / max(largest, 1e-300))
+    gap = float(np.linalg.norm(outgoing - np.outer(group.shares, total), axis=1).max() / largest)
+    apart = float(np.linalg.norm(incoming - incoming[0], axis=1).max())
+    apart /= max(float(np.linalg.norm(incoming, axis=1).max()), 1e-300)
+    return gap + max(abs(share) for share in group.shares) * (apart + 4.0 * np.finfo(float).eps)
 
 
 def embedding(parameters: Parameters, layers: dict[int, Neurons], groups: tuple[Group, ...]) -> Embedding:

@@ -69,19 +69,20 @@ def hidden_layers(network: Any, parameters: Parameters) -> dict[int, Neurons]:
 
 def scene_of(problem: Problem, parameters: dict[str, np.ndarray], close: float) -> Scene:
     """Find the copies, leave out those that share otherwise than by multiples, and reduce the rest."""
+    parameters = {name: parameters[name] for name in problem.network.layout.names}  # they may come in any order
     layers, reasons = hidden_layers(problem.network, parameters), []
     groups = () if problem.penalised else find_groups(parameters, layers, close=close)
     usable = []
     for group in groups:
         gap = misfit(parameters, layers[group.layer], group)
-        if gap <= close and all(share == 0 or abs(share) > TINY for share in group.shares):
+        if gap <= close and _have_signs(group.shares, gap):
             usable.append(group)
         elif gap <= close:
             reasons.append(f"a share of copies {group.units} in layer {group.layer} is too small to have a sign")
         else:
             reasons.append(
-                f"copies {group.units} in layer {group.layer} do not send out multiples of one vector "
-                f"(misfit {gap:.1e}): they are not reduced"
+                f"copies {group.units} in layer {group.layer} do not send out multiples of one vector, or they nearly "
+                f"cancel (misfit {gap:.1e}): they are not reduced"
             )
     kept = tuple(usable)
     parts = embedding(parameters, layers, kept)
@@ -96,15 +97,33 @@ def scene_of(problem: Problem, parameters: dict[str, np.ndarray], close: float) 
     return Scene(problem, parameters, layers, kept, parts, x, small, tuple(reasons))
 
 
-def kink(scene: Scene) -> str | None:
+def _have_signs(shares: tuple[float, ...], gap: float) -> bool:
+    """Return whether every share is 0, or beyond what the copies' misfit leaves open."""
+    smallest = max(TINY, gap) * max(abs(share) for share in shares)
+    return all(share == 0 or abs(share) > smallest for share in shares)
+
+
+def _largest_terms(problem: Problem, parameters: dict[str, np.ndarray]) -> list[float]:
+    """Return, for each hidden layer, a bound on sum_j |w_j h_j| + |b|, whose rounding a preactivation carries.
+
+    A kinked activation never enlarges what it is given, so that the bound goes from layer to layer.
+    """
+    top, found = np.abs(np.asarray(problem.inputs)).max(axis=(0, 1)), []
+    for k in range(problem.network.depth - 1):
+        top = np.abs(parameters[f"{2 * k}.weight"]) @ top + np.abs(parameters.get(f"{2 * k}.bias", 0.0))
+        found.append(float(top.max()))
+    return found
+
+
+def kink(scene: Scene, parameters: dict[str, np.ndarray]) -> str | None:
     """Return a reason if some sample lies on a kink of the activation, where there is no Hessian."""
     network = scene.problem.network
     if not is_kinked(scene.problem):
         return None
-    for layer, (nearest, largest) in enumerate(
-        np.asarray(kink_distances(scene.problem, Layout.of(scene.parameters).flatten(scene.parameters))), start=1
-    ):
-        if nearest <= ON_KINK * largest:
+    distances = np.asarray(kink_distances(scene.problem, Layout.of(parameters).flatten(parameters)))
+    largest = _largest_terms(scene.problem, parameters)
+    for layer, (nearest, terms) in enumerate(zip(distances[:, 0], largest, strict=True), start=1):
+        if nearest <= ON_KINK * terms:
             return (
                 f"a sample lies on the kink of {network.activation} in layer {layer} "
                 f"(|preactivation| {nearest:.1e}): there is no Hessian"

@@ -21,6 +21,7 @@ from saddlescope.critical.symmetric import (
     in_32,
     reduced_hessian,
     reduced_product,
+    reduced_value_and_gradient,
 )
 from saddlescope.numerics.spectrum import rounding_bound
 from saddlescope.problem.problem import Problem
@@ -83,10 +84,10 @@ def _scaling(scene: Scene, x: np.ndarray, parts: Embedding) -> np.ndarray:
     return scaling_rows(x, layout, layers, parts)
 
 
-def _null(scene: Scene, x: np.ndarray, parts: Embedding, image: np.ndarray, gradient: np.ndarray) -> tuple:
+def _null(scene: Scene, reduced: Reduced, x: np.ndarray, image: np.ndarray, gradient: np.ndarray) -> tuple:
     """Return (unused rows, scaling rows without what is unused, whether their number is beyond doubt)."""
-    unused = unused_rows(image, gradient)
-    scaling = _scaling(scene, x, parts)
+    unused = unused_rows(lambda at: reduced_value_and_gradient(reduced, at), x, image, gradient)
+    scaling = _scaling(scene, x, scene.parts)
     scaling[:, unused.any(axis=0)] = 0.0
     basis, sure = independent(scaling)
     return unused, basis, sure
@@ -96,14 +97,14 @@ def symmetric_signs(scene: Scene, settled: Settled, way: np.ndarray | None, *, s
     """Return the signs of the network without copies."""
     reduced, x = scene.reduced, settled.x
     if settled.hessian is not None:
-        unused, scaling, sure = _null(scene, x, scene.parts, settled.hessian, settled.gradient)
+        unused, scaling, sure = _null(scene, reduced, x, settled.hessian, settled.gradient)
         null = np.concatenate([unused, scaling])
-        inertia, residual = dense_inertia(settled.hessian, null, settled.rounding + settled.drift)
-        numbers = (residual, settled.rounding, settled.drift, None, settled.products, "dense")
+        inertia, residual = dense_inertia(settled.hessian, null, settled.rounding + settled.drift, settled.sway)
+        numbers = (residual, settled.rounding, settled.drift + _sway(settled, inertia), None, settled.products, "dense")
     else:
         assert way is not None
         probe = np.random.default_rng(seed).normal(size=len(x))
-        unused, scaling, sure = _null(scene, x, scene.parts, reduced_product(reduced, x, probe), settled.gradient)
+        unused, scaling, sure = _null(scene, reduced, x, reduced_product(reduced, x, probe), settled.gradient)
         null = np.concatenate([unused, scaling])
         free = free_inertia(reduced, x, null, way, steps=steps, seed=seed)
         inertia = free.inertia
@@ -112,6 +113,12 @@ def symmetric_signs(scene: Scene, settled: Settled, way: np.ndarray | None, *, s
     if not sure:  # their number is in doubt, so they are not counted as flat
         inertia = replace(inertia, zero=inertia.zero - len(scaling), unresolved=inertia.unresolved + len(scaling))
     return Symmetric(inertia, null, len(scaling) if sure else 0, len(unused), *numbers)
+
+
+def _sway(settled: Settled, inertia: Inertia) -> float:
+    """Return how much the Hessian may change on the way that the gradient's rounding leaves open."""
+    lowest = np.abs(inertia.values[np.abs(inertia.values) > inertia.bounds]).min(initial=np.inf)
+    return settled.sway / float(lowest)
 
 
 @eqx.filter_jit
@@ -166,13 +173,15 @@ def find_signs(
     forms += ["exchange"] if check or not forms else []
     for k, form in enumerate(forms if scene.groups else []):
         total = symmetric.inertia
-        for group, sigma, times, one in antisymmetric(scene, settled.x, way, settled.drift, form):
-            inertia = one.inertia if not zero else Inertia(0, one.inertia.size, 0, 0)
+        for group, sigma, times, one in antisymmetric(scene, settled.x, way, symmetric.drift, form):
+            # A block whose signs are beyond their bounds says that the loss is not zero after all.
+            none = zero and one.inertia.negative == one.inertia.positive == 0
+            inertia = Inertia(0, one.inertia.size, 0, 0) if none else one.inertia
             total = total.plus(inertia, times)
             if k == 0:
                 name = f"antisymmetric, layer {group.layer} copies {group.units}, sign {sigma:+d}"
                 parts.append(Part(name, form, inertia, times))
-                for kind, count in _by_kind(one, sigma, zero=zero).items():
+                for kind, count in _by_kind(one, sigma, zero=none).items():
                     counts[kind] += times * count
         methods[form] = (total.index, total.nullity)
     products = symmetric.products

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from saddlescope.arrays import require_finite
 from saddlescope.critical.groups import Embedding
 from saddlescope.critical.result import Inertia
-from saddlescope.numerics.spectrum import chance_unseen, dense_spectrum, lanczos, rounding_bound
+from saddlescope.numerics.spectrum import SAFETY, chance_unseen, dense_spectrum, lanczos, rounding_bound
 from saddlescope.problem.kronecker import factors, half_apply
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
@@ -89,7 +90,13 @@ def reduced_product(reduced: Reduced, x: np.ndarray, v: np.ndarray) -> np.ndarra
 
 def reduced_gradient(reduced: Reduced, x: np.ndarray) -> np.ndarray:
     """Return the gradient in x as a NumPy array."""
-    return np.asarray(_value_and_gradient(reduced, jnp.asarray(x))[1])
+    return reduced_value_and_gradient(reduced, x)[1]
+
+
+def reduced_value_and_gradient(reduced: Reduced, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return loss and gradient in x, as a Python number and a NumPy array."""
+    value, gradient = _value_and_gradient(reduced, jnp.asarray(x))
+    return float(value), np.asarray(gradient)
 
 
 def reduced_hessian(reduced: Reduced, x: Any) -> np.ndarray:
@@ -102,7 +109,9 @@ class Settled:
     """A critical point x near the one given: loss and gradient norm at both, the error of the Hessian at it.
 
     ``hessian`` is None for a matrix-free part. ``drift`` bounds |H(x) - H(exact critical point)|, ``rounding`` the
-    rounding in H; ``decrease`` is g^T |H|^-1 g / 2 at the point given, about the loss that is left to win or lose.
+    rounding in H. What the gradient's rounding leaves open may move the point along a direction of eigenvalue lambda,
+    and so change the Hessian by ``sway / |lambda|`` more. ``decrease`` is g^T |H|^-1 g / 2 at the point given, about
+    the loss that is left to win or lose.
     Not ``pinned``: Newton's corrections do not converge, as in a valley too flat for them; then x is the point given,
     and its Hessian is taken as it is, without drift.
     """
@@ -119,6 +128,7 @@ class Settled:
     decrease: float
     rounding: float
     drift: float
+    sway: float
     products: int
     pinned: bool
 
@@ -129,12 +139,20 @@ def gradient_noise(reduced: Reduced, x: np.ndarray, gradient: np.ndarray) -> flo
     return rounding_bound(gradient, np.asarray(_value_and_gradient(coarse, x32)[1]))
 
 
-def _correction(hessian: np.ndarray, gradient: np.ndarray, error: float) -> tuple[np.ndarray, float]:
-    """Return the Newton step in the directions whose curvature is not drowned by the error, and g^T |H|^-1 g / 2."""
+def _correction(hessian: np.ndarray, gradient: np.ndarray, error: float) -> tuple[np.ndarray, float, np.ndarray]:
+    """Return the Newton step in the directions whose curvature is not drowned by the error, and g^T |H|^-1 g / 2.
+
+    The last array is the flattest of these directions, divided by its curvature's size; zero if there are none.
+    """
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     sure = np.abs(values) > 4.0 * error
-    along = vectors[:, sure].T @ gradient
-    return -vectors[:, sure] @ (along / values[sure]), float(0.5 * np.sum(along**2 / np.abs(values[sure])))
+    values, vectors = values[sure], vectors[:, sure]
+    along = vectors.T @ gradient
+    loose = np.zeros(len(gradient))
+    if len(values):
+        k = int(np.argmin(np.abs(values)))
+        loose = vectors[:, k] / abs(values[k])
+    return -vectors @ (along / values), float(0.5 * np.sum(along**2 / np.abs(values))), loose
 
 
 def _is_pinned(first: float, last: float, noise: float) -> bool:
@@ -143,12 +161,17 @@ def _is_pinned(first: float, last: float, noise: float) -> bool:
 
 
 def settle_dense(reduced: Reduced, x: np.ndarray) -> Settled:
-    """Correct x by dense Newton steps while the gradient falls, and bound the errors of the Hessian there."""
+    """Correct x by dense Newton steps while the gradient falls, and bound the errors of the Hessian there.
+
+    Raises:
+        NonFiniteError: loss, gradient or Hessian are not finite at x.
+    """
     loss, gradient = (np.asarray(part) for part in _value_and_gradient(reduced, jnp.asarray(x)))
-    noise = gradient_noise(reduced, x, gradient)
     hessian = reduced_hessian(reduced, x)
+    require_finite({"loss": loss, "gradient": gradient, "Hessian": hessian}, "what is computed at the point")
+    noise = gradient_noise(reduced, x, gradient)
     rounding = rounding_bound(hessian, reduced_hessian(*in_32(reduced, x)))
-    step, decrease = _correction(hessian, gradient, rounding)
+    step, decrease, loose = _correction(hessian, gradient, rounding)
     start = (x, hessian, gradient, loss)
     first = float(np.linalg.norm(gradient))
     products = 2 * len(x)
@@ -161,12 +184,16 @@ def settle_dense(reduced: Reduced, x: np.ndarray) -> Settled:
             break
         x, loss, gradient = ahead, value, slope
         hessian = reduced_hessian(reduced, x)
-        step, _ = _correction(hessian, gradient, rounding)
+        step, _, loose = _correction(hessian, gradient, rounding)
         products += len(x)
     pinned = _is_pinned(first, float(np.linalg.norm(gradient)), noise)
-    drift = 0.0
+    drift = sway = 0.0
     if pinned:
-        drift, products = _drift(reduced, x, hessian, step), products + len(x)
+        # What the rounding leaves of the gradient in one direction: the bound is on the norm, and holds the safety.
+        left = noise / (SAFETY * np.sqrt(len(x)))
+        way = max(step, left * loose, key=np.linalg.norm) if np.isfinite(left) else step
+        change, products = _change(reduced, x, hessian, way), products + len(x)
+        drift, sway = change * float(np.linalg.norm(step)), change * left if np.isfinite(left) else float("inf")
     else:
         x, hessian, gradient, loss = start
     return Settled(
@@ -182,30 +209,35 @@ def settle_dense(reduced: Reduced, x: np.ndarray) -> Settled:
         decrease,
         rounding,
         drift,
+        sway,
         products,
         pinned,
     )
 
 
-def _drift(reduced: Reduced, x: np.ndarray, hessian: np.ndarray, step: np.ndarray) -> float:
-    """Return how much the Hessian changes over what is left of the way: the change measured on a probe, times 4."""
-    length = float(np.linalg.norm(step))
+def _change(reduced: Reduced, x: np.ndarray, hessian: np.ndarray, way: np.ndarray) -> float:
+    """Return how much the Hessian changes per length along the way: measured on a probe, times 4."""
+    length = float(np.linalg.norm(way))
     if length == 0.0:
         return 0.0
     reach = max(PROBE * float(np.linalg.norm(x)), length)
-    change = reduced_hessian(reduced, x + (reach / length) * step) - hessian
-    return 4.0 * float(np.linalg.norm(change, 2)) * length / reach
+    change = reduced_hessian(reduced, x + (reach / length) * way) - hessian
+    return 4.0 * float(np.linalg.norm(change, 2)) / reach
 
 
-def dense_inertia(hessian: np.ndarray, null: Float[np.ndarray, "null size"], error: float) -> tuple[Inertia, float]:
+def dense_inertia(
+    hessian: np.ndarray, null: Float[np.ndarray, "null size"], error: float, sway: float = 0.0
+) -> tuple[Inertia, float]:
     """Return the signs of a Hessian whose null space holds the rows of ``null``, and the largest |H n| seen on them.
 
-    The rows are orthonormal; they count as flat and are taken out before the eigenvalues are computed.
+    The rows are orthonormal; they count as flat and are taken out before the eigenvalues are computed. To the error
+    of an eigenvalue ``sway`` divided by its size is added (`Settled`).
     """
     residual = float(np.max(np.linalg.norm(null @ hessian, axis=1))) if len(null) else 0.0
     basis, _ = np.linalg.qr(np.concatenate([null.T, np.eye(len(hessian))], axis=1)) if len(null) else (None, None)
     inside = hessian if basis is None else basis[:, len(null) :].T @ hessian @ basis[:, len(null) :]
     values, bounds = dense_spectrum(inside, error)
+    bounds = bounds + sway / np.maximum(np.abs(values), 1e-300)
     return Inertia.of(values, bounds, zero=len(null)), residual
 
 
@@ -241,15 +273,19 @@ def settle_free(reduced: Reduced, x: np.ndarray) -> tuple[Settled, np.ndarray]:
     """Return what is known of x without a Hessian, and an estimate of the way to the critical point, by one solve.
 
     The point is not corrected; the Kronecker factors stand in for the Hessian.
+
+    Raises:
+        NonFiniteError: loss or gradient are not finite at x.
     """
     loss, gradient = (np.asarray(part) for part in _value_and_gradient(reduced, jnp.asarray(x)))
+    require_finite({"loss": loss, "gradient": gradient}, "what is computed at the point")
     operator = congruent(reduced, x)
     turned = operator.half(jnp.asarray(gradient))
     step = -np.asarray(operator.half(turned))
     norm, decrease = float(np.linalg.norm(gradient)), 0.5 * float(turned @ turned)
     noise = gradient_noise(reduced, x, gradient)
     return Settled(
-        x, None, gradient, float(loss), norm, noise, float(loss), norm, 0.0, decrease, 0.0, 0.0, 0, True
+        x, None, gradient, float(loss), norm, noise, float(loss), norm, 0.0, decrease, 0.0, 0.0, 0.0, 0, True
     ), step
 
 
@@ -298,10 +334,10 @@ def free_inertia(
     rounding += float(np.max(np.abs(found.values), initial=0.0)) * found.orthogonality * found.steps
     error = rounding + drift
     rest = len(x) - len(null)
-    chance = chance_unseen(found, rest)
+    chance = chance_unseen(found, rest, error)
     negative = int(np.sum(found.values < -(found.residuals + error)))
     unclear = int(np.sum(np.abs(found.values) <= found.residuals + error))
-    settled = negative == 0 and unclear == 0 and chance <= CHANCE
+    settled = np.isfinite(found.values).all() and negative == unclear == 0 and chance <= CHANCE
     positive = rest if settled else int(np.sum(found.values > found.residuals + error))
     inertia = Inertia(
         negative,

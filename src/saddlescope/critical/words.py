@@ -24,8 +24,8 @@ def tolerance_words(rounding: float, drift: float) -> str:
     return (
         f"an eigenvalue has a sign if it is farther from 0 than its bound: rounding in the Hessian {rounding:.2e} (the "
         f"same program in float32, scaled by 2^-29, times 16), change of the Hessian on the way to the exact critical "
-        f"point {drift:.2e} (Newton correction times the measured change per length, times 4), and the "
-        "eigendecomposition's own residual"
+        f"point {drift:.2e} (Newton correction, and what the rounding of the gradient leaves open in the flattest "
+        "direction, times the measured change per length, times 4), and the eigendecomposition's own residual"
     )
 
 
@@ -39,8 +39,10 @@ def verdict(inertia: Inertia, *, global_minimum: bool, pinned: bool) -> tuple[Ki
     if global_minimum:
         if low > 0:
             return Kind.UNDECIDED, ["the loss is zero, yet a negative eigenvalue seems beyond its bound"]
-        kind = Kind.STRICT_MINIMUM if inertia.nullity == (0, 0) else Kind.MINIMUM
-        return kind, ["the loss is zero to rounding and cannot be negative: a global minimum"]
+        zero = "the loss is zero to rounding and cannot be negative: a global minimum"
+        if inertia.unresolved and not inertia.zero:
+            return Kind.UNDECIDED, [f"{zero}; whether it is strict, the eigenvalues within the bound around 0 hide"]
+        return Kind.MINIMUM if inertia.zero else Kind.STRICT_MINIMUM, [zero]
     if low > 0:
         several = "" if low == high else f", at most {high}"
         loose = [] if pinned else [UNPINNED]

@@ -138,20 +138,20 @@ def _lanczos(product: Callable[[Array], Array], start: Array, null: Array, steps
     return basis, alphas, betas
 
 
-def chance_unseen(lanczos: Lanczos, size: int) -> float:
-    """Return a bound on the probability, over the random start, that an eigenvalue <= 0 went unseen.
+def chance_unseen(lanczos: Lanczos, size: int, error: float = 0.0) -> float:
+    """Return a bound on the probability, over the random start, that an eigenvalue <= ``error`` went unseen.
 
     For c - A with c above the largest eigenvalue, Lanczos's estimate xi of its largest eigenvalue misses it by more
     than the share epsilon with probability at most 1.648 sqrt(n) exp(-sqrt(epsilon) (2k - 1)) (Kuczynski and
-    Wozniakowski 1992, theorem 4.2). If all Ritz values are positive, a hidden eigenvalue <= 0 means
-    epsilon >= 1 - (c - lowest)/c. 1 if the lowest Ritz value is not positive.
+    Wozniakowski 1992, theorem 4.2). If all Ritz values are above ``error``, a hidden eigenvalue <= ``error`` means
+    epsilon >= (lowest - error)/(c - error). 1 if the lowest Ritz value is not above ``error``, or not a number.
     """
     if lanczos.steps == 0:
         return 0.0
-    low, high = float(lanczos.values[0]), float(lanczos.values[-1] + lanczos.residuals[-1])
-    if low <= 0.0:
+    low, high = float(lanczos.values[0] - error), float(1.05 * (lanczos.values[-1] + lanczos.residuals[-1]) - error)
+    if not low > 0.0:
         return 1.0
     if lanczos.steps >= size:
         return 0.0
-    share = low / (1.05 * high)
+    share = low / high
     return float(min(1.0, 1.648 * np.sqrt(size) * np.exp(-np.sqrt(share) * (2 * lanczos.steps - 1))))

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -21,9 +22,8 @@ def plot_regimes(axes: "Axes", found: "list[Regime]", widest: int) -> "Axes":
         found: from `counting.regimes.regimes`, in rising order.
         widest: largest width looked at.
     """
-    known = [one for one in found if one.crossing is not None]
-    across = [one.minimal for one in known]
-    up = [one.crossing for one in known]
+    known = [(one.minimal, one.crossing) for one in found if one.crossing is not None]
+    across, up = np.array(known, dtype=float).T
     axes.fill_between(across, across, up, color=SADDLES, alpha=0.35, linewidth=0, label="more symmetry-induced saddles")
     axes.fill_between(across, up, widest, color=MINIMA, alpha=0.35, linewidth=0, label="more subspaces of minima")
     axes.plot(across, up, color="black", linewidth=1.0)
