@@ -8,8 +8,9 @@ known answer is the count of signs of the dense Hessian, computed by hand-writte
 JAX; where its eigenvalues leave no clear gap around zero, the truth is unclear and the case only counts as such. A
 case is wrong if the certificate names another index or nullity, or another verdict than they allow.
 
---growth: seconds and peak memory of one certificate by closed form, by the exchange's Hessian products, and by the
-dense Hessian, each in its own process; the largest network is 784-25-10 on MNIST (needs SADDLESCOPE_DATA).
+--growth: seconds and peak memory of what one pair of copies adds, by closed form and by the exchange's Hessian
+products, and of the whole dense Hessian's eigenvalues; each with its float32 run where it has one, each in its own
+process, with compilation and again without. The largest network is 784-25-10 on MNIST (needs SADDLESCOPE_DATA).
 """
 
 import argparse
@@ -27,9 +28,10 @@ from critical_networks import Critical, copied, critical, problem_of, signs
 
 from saddlescope.arrays import Layout
 from saddlescope.critical.certify import certify
-from saddlescope.critical.groups import CLOSE
+from saddlescope.critical.groups import CLOSE, Embedding
 from saddlescope.critical.result import Certificate, Group
 from saddlescope.critical.scene import coupling_of, scene_of
+from saddlescope.critical.symmetric import Reduced, reduced_hessian
 from saddlescope.precision import float64
 from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
@@ -181,18 +183,18 @@ def large(widths: tuple[int, ...], *, digits: bool) -> tuple[Problem, dict[str, 
 def measure(widths: tuple[int, ...], method: str) -> None:
     """Print one line: parameters, seconds without compilation (the second run), peak memory."""
     problem, parameters = large(widths, digits=widths[0] == 784)
-    theta = Layout.of(parameters).flatten(parameters)
+    size = sum(value.size for value in parameters.values())
 
     def work() -> None:
         if method == "dense":
-            np.linalg.eigvalsh(np.asarray(problem.hessian(theta)))
+            whole = Reduced.of(problem, Embedding(np.arange(size), np.ones(size)))
+            np.linalg.eigvalsh(reduced_hessian(whole, np.asarray(Layout.of(parameters).flatten(parameters))))
             return
         scene = scene_of(problem, parameters, CLOSE)
         group: Group = scene.groups[0]
         coupling_of(scene, scene.x, group, method)
 
     with float64():
-        theta = Layout.of(parameters).flatten(parameters)
         began = time.perf_counter()
         work()
         first = time.perf_counter() - began
@@ -200,7 +202,6 @@ def measure(widths: tuple[int, ...], method: str) -> None:
         work()
         second = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    size = sum(value.size for value in parameters.values())
     name = "-".join(map(str, widths))
     print(f"{name:14}{size:8d}  {method:12}{first:10.2f}{second:10.3f}{peak:9.2f}", flush=True)
 

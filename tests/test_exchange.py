@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from references.critical_networks import ACTIVATIONS, copied, coupling, critical, problem_of, with_residual
 from saddlescope.arrays import Layout
-from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs
+from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs, unread
 from saddlescope.critical.groups import CLOSE
 from saddlescope.critical.scene import antisymmetric, coupling_of, scene_of
 from saddlescope.precision import float64
@@ -202,6 +202,21 @@ def test_entries_that_nothing_reads_are_flat_and_no_others() -> None:
     assert found.unused == 1
     assert found.inertia.zero == before.inertia.zero + 1 - max(0, 3 - 1 - 2) + max(0, 3 - 1 - 3)
     assert found.inertia.unresolved == before.inertia.unresolved + 1
+
+
+def test_entries_are_unread_only_if_the_loss_is_the_same_without_them() -> None:
+    """min(x^2, 1) has no slope at 5, nor at 0: only the third entry of x is truly unread."""
+
+    def evaluate(x):
+        near = np.abs(x[:2]) < 1
+        return float(np.minimum(x[:2] ** 2, 1).sum()), np.append(np.where(near, 2 * x[:2], 0.0), 0.0)
+
+    def found(*dead: bool) -> list[bool]:
+        return unread(evaluate, np.array([5.0, 0.5, 3.0]), np.array(dead)).tolist()
+
+    assert found(False, False, False) == [False, False, False]
+    assert found(False, False, True) == [False, False, True]
+    assert found(True, False, False) == [False, False, False]
 
 
 def test_a_feature_that_is_always_zero_is_unused_a_saturated_unit_is_not() -> None:

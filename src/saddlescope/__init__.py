@@ -39,7 +39,12 @@ if TYPE_CHECKING:
     from saddlescope.resize.result import Expansion as Expansion
     from saddlescope.resize.result import Reduction as Reduction
     from saddlescope.resize.result import Subspace as Subspace
+    from saddlescope.study.lowest import LowestPass as LowestPass
+    from saddlescope.study.lowest import lowest_point as lowest_point
     from saddlescope.study.orders import merge_recursively as merge_recursively
+    from saddlescope.study.shrink import ShrinkSettings as ShrinkSettings
+    from saddlescope.study.shrink import Shrunk as Shrunk
+    from saddlescope.study.shrink import shrink as shrink
     from saddlescope.symmetry.neurons import Neurons as Neurons
     from saddlescope.symmetry.neurons import Slice as Slice
     from saddlescope.training.train import train as train
@@ -55,6 +60,11 @@ __version__ = "0.1.0"
 
 _MODULES = {"counting": "saddlescope.counting", "data": "saddlescope.problem.sources"}
 _HOMES = {
+    "shrink": "saddlescope.study.shrink",
+    "ShrinkSettings": "saddlescope.study.shrink",
+    "Shrunk": "saddlescope.study.shrink",
+    "lowest_point": "saddlescope.study.lowest",
+    "LowestPass": "saddlescope.study.lowest",
     "expand": "saddlescope.resize.expand",
     "ZeroGroup": "saddlescope.resize.expand",
     "reduce": "saddlescope.resize.reduce",
