@@ -100,17 +100,20 @@ def lifted_signs(
         homogeneous = problem.network.homogeneous(layer)
         for sigma, times in zip((-1, 0, 1), share_signs(shares), strict=True):
             if times:
-                one = block(coupling, sigma, homogeneous=homogeneous, extra=extra, drift=settled.drift)
+                one = block(coupling, sigma, homogeneous=homogeneous, extra=extra, drift=symmetric.drift)
                 total = total.plus(one.inertia, times)
+    index, nullity = total.index, total.nullity
+    if not settled.pinned:  # away from a critical point nothing is flat for certain
+        index, nullity = (index[0], index[1] + nullity[0]), (0, nullity[1])
     return Lifted(
         widths=tuple(widths),
         order=sum(len(shares) - 1 for shares in copies.values()),
         loss=settled.loss,
         gradient_norm=settled.gradient_norm,
-        index_range=total.index,
-        nullity_range=total.nullity,
+        index_range=index,
+        nullity_range=nullity,
         inertia=total,
-        error_bound=settled.rounding + settled.drift,
+        error_bound=symmetric.rounding + symmetric.drift,
         seconds=time.perf_counter() - began,
     )
 
