@@ -26,13 +26,16 @@ FLOORS: list[dict[str, str]] = [
         "critical": "result groups exchange symmetric flat scene words signs certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb reduce",
-        "training": "train",
+        "training": "train batch",
     },
-    {"study": "demo orders merges lowest shrink claims"},
+    {"study": "demo orders merges lowest shrink surface samples statements claims sorting"},
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors run resume", "plots": "path regimes"},
-    {"report": ""},
-    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims main"},
+    {"sweeps": "plan run resume", "plots": "style path regimes neurons geometry landscape outcomes"},
+    {
+        "report": "words figures spectrum sections page",
+        "reproduction": "experiment toy geometry types landscape copies counts mnist widths training deep catalogue",
+    },
+    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report reproduce main"},
     {"": "__init__ __main__"},
 ]
 PLACES = {
