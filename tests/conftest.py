@@ -1,9 +1,11 @@
 """Settings for all tests: no deadline for hypothesis (compilation is slow), the data folder, small shared networks."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +13,13 @@ hypothesis.settings.register_profile("house", deadline=None, max_examples=40, de
 hypothesis.settings.load_profile("house")
 
 _DATA = Path(os.environ.get("SADDLESCOPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Let go of a file's compiled programs: each maps memory, and a process may hold only so many maps (65 530)."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

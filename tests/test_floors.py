@@ -18,8 +18,8 @@ FLOORS: list[dict[str, str]] = [
         "symmetry": "neurons actions coordinates gauge",
     },
     {
-        "numerics": "tangent linear newton descent flow continuation balls spectrum",
-        "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks",
+        "numerics": "tangent linear newton creased descent flow continuation balls spectrum",
+        "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks creases",
     },
     {
         "paths": "result constraint follow events maxima mirror ending find",

@@ -13,13 +13,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
+from saddlescope.numerics.creased import CREASED, hold
 from saddlescope.numerics.descent import descent
 from saddlescope.numerics.flow import flow
 from saddlescope.numerics.linear import FLAT, tangential_hessian
-from saddlescope.numerics.newton import CONVERGED, NON_FINITE, Iterate, begin, correct, correct_traced
+from saddlescope.numerics.newton import CONVERGED, DENSE, KRYLOV, NON_FINITE, Iterate, begin, correct, correct_traced
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
 
-Solver = Literal["newton", "krylov", "flow", "descent"]
+Solver = Literal["newton", "creased", "krylov", "flow", "descent"]
+
+# Correctors with dense Hessians: they give the tangent of the branch too. The others descend in their own ways.
+METHODS = {"newton": DENSE, "creased": CREASED, "krylov": KRYLOV}
+TANGENTS = ("newton", "creased")
 
 # A leg may be cut into strides up to this factor finer before a far move counts as a fold.
 FINEST = 4096.0
@@ -79,7 +84,12 @@ def solve(objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: 
         return flow(objective, surface, x, d, **options)
     if solver == "descent":
         return descent(objective, surface, x, d, **options)
-    return correct(objective, surface, x, d, linear="dense" if solver == "newton" else "krylov", **options)
+    return correct(objective, surface, x, d, method=METHODS[solver], **options)
+
+
+def surface_at(objective: Objective, surface: Surface, x: Vector, solver: Solver) -> Surface:
+    """Return the surface along which the minimiser moves: where the loss has creases, the ones on which x lies too."""
+    return hold(objective, surface, x) if solver == "creased" else surface
 
 
 def base_motion(surface: Surface, x: Vector, d: Scalar) -> Vector:
@@ -104,8 +114,9 @@ def _velocity(
     objective: Objective, surface: Surface, track: Track, found: Iterate, d: Scalar, solver: Solver
 ) -> tuple[Vector, Scalar]:
     """Return the velocity at a corrected point: the tangent where it is cheap, else the secant."""
-    if solver == "newton":
-        return dense_velocity(objective, surface, found.x, d, found.gradient)
+    if solver in TANGENTS:
+        here = surface_at(objective, surface, found.x, solver)
+        return dense_velocity(objective, here, found.x, d, found.gradient)
     run = jnp.where(d == track.d, 1.0, d - track.d)
     return (found.x - track.x) / run, jnp.full_like(d, jnp.nan)
 
@@ -129,20 +140,21 @@ def _stride(
     track, leg = state.track, state.leg
     last = track.stride >= jnp.log(track.d / target) * (1 - 1e-12)
     d = jnp.where(last, target, track.d * jnp.exp(-track.stride))
-    finest_stride = full / (FINEST if solver == "newton" else COARSEST)
+    dense = solver in TANGENTS
+    finest_stride = full / (FINEST if dense else COARSEST)
     finest = (track.stride <= finest_stride * 1.001) | (leg.strides >= STRIDES)
     d = jnp.where(leg.strides >= STRIDES, target, d)
     last = last | (leg.strides >= STRIDES)
     ahead = (d - track.d) * jnp.where(track.fresh, 0.0, track.velocity)
     wild = jnp.linalg.norm(ahead) > 0.1 * jnp.linalg.norm(track.x)
     ahead = jnp.where(finest & wild, 0.0, ahead)  # better no prediction than one beyond its range
-    guess = surface.retract(track.x + ahead, d)
-    patience = jnp.where(finest | (solver != "newton"), limits.iterations, jnp.minimum(PATIENCE, limits.iterations))
+    guess = surface_at(objective, surface, track.x, solver).retract(track.x + ahead, d)
+    patience = jnp.where(finest | (not dense), limits.iterations, jnp.minimum(PATIENCE, limits.iterations))
     found = solve(objective, surface, guess, d, limits._replace(iterations=patience), solver)
     moved = jnp.linalg.norm(found.x - guess)
     reach = jnp.linalg.norm(guess - track.x)
     # Dense tangents predict sharply; elsewhere only a move beyond one full step counts as a leap.
-    sharp = (solver == "newton") & ~track.fresh
+    sharp = dense & ~track.fresh
     allowed = jnp.where(sharp, 0.5 * reach + 1e-3 * limits.radius, limits.radius)
     smooth = (found.status == CONVERGED) & (moved <= allowed) & (reach <= 0.1 * jnp.linalg.norm(track.x))
     accept = smooth | finest
@@ -157,7 +169,7 @@ def _stride(
         pick(d, track.d),
         pick(velocity, track.velocity),
         jnp.where(accept, jnp.minimum(2.0 * track.stride, full), jnp.maximum(0.25 * track.stride, finest_stride)),
-        pick(~smooth & (solver != "newton"), track.fresh),
+        pick(~smooth & (not dense), track.fresh),
     )
     told = Leg(
         jax.tree.map(pick, found, leg.iterate),
@@ -189,9 +201,9 @@ def _write(leg: Leg, x: Vector, d: Scalar, wanted: Array) -> tuple[Array, Array,
 @eqx.filter_jit
 def embark(objective: Objective, surface: Surface, x: Vector, d: Scalar, full: Scalar, solver: Solver) -> Track:
     """Return the track that begins at the minimiser x; with dense Hessians its first velocity is the tangent's."""
-    if solver == "newton":
+    if solver in TANGENTS:
         _, gradient = objective.value_and_gradient(x)
-        velocity, _ = dense_velocity(objective, surface, x, d, gradient)
+        velocity, _ = dense_velocity(objective, surface_at(objective, surface, x, solver), x, d, gradient)
         return Track(x, d, velocity, full, jnp.asarray(False))
     return Track(x, d, jnp.zeros_like(x), full, jnp.asarray(True))
 
@@ -215,7 +227,8 @@ def march(
         lambda s: s.running, lambda s: _stride(objective, surface, s, target, full, limits, solver), start
     )
     found = end.leg.iterate
-    slope = found.gradient @ base_motion(surface, found.x, end.track.d)  # the envelope theorem
+    along = surface_at(objective, surface, found.x, solver)
+    slope = found.gradient @ base_motion(along, found.x, end.track.d)  # the envelope theorem
     return end.track, end.leg._replace(slope=slope)
 
 
@@ -236,6 +249,6 @@ def descend(
         tolerance=limits.tolerance,
         radius=limits.radius,
         limit=limits.iterations,
-        linear="krylov" if solver == "krylov" else "dense",
+        method=METHODS.get(solver, DENSE),
         room=max(2, min(2048, TRACE_NUMBERS // x.shape[0])),
     )

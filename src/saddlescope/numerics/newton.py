@@ -7,6 +7,8 @@ the loss never
 rises beyond rounding. Followed from the previous distance this stays near the gradient flow (science notes, section 2).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -114,6 +116,17 @@ def advance(
     )
 
 
+class Method(NamedTuple):
+    """How to begin at a point (as `begin`), and how to try one step (as `advance`, without its last argument)."""
+
+    begin: Callable[..., Iterate]
+    advance: Callable[..., Iterate]
+
+
+DENSE = Method(begin, partial(advance, linear="dense"))
+KRYLOV = Method(begin, partial(advance, linear="krylov"))
+
+
 def correct(
     objective: Objective,
     surface: Surface,
@@ -123,7 +136,7 @@ def correct(
     tolerance: Scalar,
     radius: Scalar,
     limit: Int[Array, ""],
-    linear: Linear,
+    method: Method,
 ) -> Iterate:
     """Minimise on the surface at d, starting from x, until the tangential gradient norm is within the tolerance.
 
@@ -131,8 +144,8 @@ def correct(
     """
     end = jax.lax.while_loop(
         lambda s: (s.status == RUNNING) & (s.iterations < limit),
-        lambda s: advance(objective, surface, s, d, tolerance, radius, linear),
-        begin(objective, surface, x, d, tolerance),
+        lambda s: method.advance(objective, surface, s, d, tolerance, radius),
+        method.begin(objective, surface, x, d, tolerance),
     )
     return end._replace(status=jnp.where(end.status == RUNNING, MAX_STEPS, end.status))
 
@@ -146,16 +159,16 @@ def correct_traced(
     tolerance: Scalar,
     radius: Scalar,
     limit: Int[Array, ""],
-    linear: Linear,
+    method: Method,
     room: int,
 ) -> tuple[Iterate, Float[Array, "room size"], Float[Array, " room"], Int[Array, ""]]:
     """Do as `correct`, and return also every iterate up to ``room``, their values, and how many there are."""
-    first = begin(objective, surface, x, d, tolerance)
+    first = method.begin(objective, surface, x, d, tolerance)
     points = jnp.zeros((room, x.shape[0]), x.dtype).at[0].set(first.x)
     values = jnp.zeros((room,), x.dtype).at[0].set(first.value)
 
     def step(carry: tuple[Iterate, Array, Array]) -> tuple[Iterate, Array, Array]:
-        state = advance(objective, surface, carry[0], d, tolerance, radius, linear)
+        state = method.advance(objective, surface, carry[0], d, tolerance, radius)
         at = jnp.minimum(state.iterations, room - 1)
         return state, carry[1].at[at].set(state.x), carry[2].at[at].set(state.value)
 

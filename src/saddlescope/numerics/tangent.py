@@ -12,6 +12,9 @@ from jaxtyping import Array, Float, Scalar
 
 Vector = Float[Array, " size"]
 
+# Normals whose singular value is below this share of the largest add no direction of their own.
+DEPENDENT = 1e-10
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -74,9 +77,12 @@ def tangent(surface: Surface, x: Vector, gradient: Vector) -> Tangent:
     normals = surface.normals(x) * free
     if normals.shape[0] == 0:
         return Tangent(free, normals, jnp.zeros((0,), x.dtype))
-    basis, triangle = jnp.linalg.qr(normals.T)
-    multipliers = jnp.linalg.solve(triangle, basis.T @ gradient)
-    return Tangent(free, basis.T, multipliers)
+    # By singular values: normals may coincide, or be zero where a slot is not in use.
+    u, s, vt = jnp.linalg.svd(normals, full_matrices=False)
+    counts = s > DEPENDENT * s[0]
+    basis = jnp.where(counts[:, None], vt, 0.0)
+    multipliers = u @ jnp.where(counts, (vt @ gradient) / jnp.where(counts, s, 1.0), 0.0)
+    return Tangent(free, basis, multipliers)
 
 
 class Unconstrained(NamedTuple):

@@ -14,9 +14,10 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Scalar
+from jaxtyping import Array, Float, Int, Scalar
 
 from saddlescope.numerics.tangent import Vector
+from saddlescope.problem.creases import Creases
 from saddlescope.problem.kronecker import Factors, apply
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.coordinates import PairCoordinates
@@ -97,12 +98,36 @@ class PairSurface(eqx.Module):
         return x
 
 
+class PairCreases(eqx.Module):
+    """The creases of a problem's loss, seen in pair coordinates."""
+
+    own: Creases
+    coordinates: PairCoordinates
+
+    def heights(self, x: Vector) -> Float[Array, " creases"]:
+        """Return all heights."""
+        return self.own.heights(self.coordinates.unrotate(x))
+
+    def pressures(self, x: Vector) -> Float[Array, " creases"]:
+        """Return by how much the slope per unit of height rises across each crease."""
+        return self.own.pressures(self.coordinates.unrotate(x))
+
+    def chosen(self, x: Vector, names: Int[Array, " chosen"]) -> Float[Array, " chosen"]:
+        """Return the heights of the named creases alone."""
+        return self.own.chosen(self.coordinates.unrotate(x), names)
+
+
 class PairObjective(eqx.Module):
     """A problem's loss, seen in the pair coordinates of two of its neurons; ``factors`` precondition large solves."""
 
     problem: Problem
     coordinates: PairCoordinates
     factors: Factors | None = None
+
+    @property
+    def creases(self) -> PairCreases:
+        """The creases of a loss whose activation has a kink; for no other."""
+        return PairCreases(Creases(self.problem), self.coordinates)
 
     def value_and_gradient(self, x: Vector) -> tuple[Scalar, Vector]:
         """Return loss and gradient in pair coordinates."""

@@ -138,7 +138,7 @@ def judge(found: Found) -> Verdict:
 
 def mirror_solver(found: Found) -> Solver:
     """Return the corrector for the merged network: the references settle with dense Newton steps too."""
-    return "krylov" if found.solver == "krylov" else "newton"
+    return found.solver if found.solver in ("krylov", "creased") else "newton"
 
 
 def _point(found: Found, verdict: Verdict) -> PermutationPoint | None:

@@ -18,6 +18,7 @@ from saddlescope.paths.ending import Found, finish
 from saddlescope.paths.follow import Progress, distances_between, follow
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.precision import in_float64
+from saddlescope.problem.kinks import is_kinked
 from saddlescope.problem.kronecker import factors
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
@@ -47,8 +48,8 @@ def check_settings(settings: PathSettings) -> None:
         ("distance", settings.distance in ("incoming", "joint", "tied"), "incoming, joint or tied"),
         (
             "solver",
-            settings.solver in ("auto", "newton", "krylov", "flow", "descent"),
-            "auto, newton, krylov, flow or descent",
+            settings.solver in ("auto", "newton", "creased", "krylov", "flow", "descent"),
+            "auto, newton, creased, krylov, flow or descent",
         ),
         ("steps", settings.steps >= 3, "a whole number from 3 up"),
         ("reach", 0.0 < settings.reach < 1.0, "a number between 0 and 1"),
@@ -62,16 +63,29 @@ def check_settings(settings: PathSettings) -> None:
             )
 
 
-def choose_solver(settings: PathSettings, size: int) -> Solver:
-    """Return the corrector asked for; "auto" takes dense Hessians up to `DENSE_LIMIT` parameters."""
+def choose_solver(settings: PathSettings, problem: Problem, size: int) -> Solver:
+    """Return the corrector asked for; "auto" takes dense Hessians up to `DENSE_LIMIT` parameters.
+
+    Raises:
+        SettingsError: "creased" for an activation without a kink.
+    """
+    creased = is_kinked(problem)
+    if settings.solver == "creased" and not creased:
+        raise SettingsError(
+            "this loss has no creases", name="solver", value="creased", expected="a perceptron of relu or leaky_relu"
+        )
     if settings.solver != "auto":
         return settings.solver  # type: ignore[return-value]
-    return "newton" if size <= DENSE_LIMIT else "krylov"
+    if size > DENSE_LIMIT:
+        return "krylov"
+    return "creased" if creased else "newton"
 
 
 def _polish(objective: PairObjective, x: Array, limits: Limits, solver: Solver) -> Array:
     """Return the minimum near x, found without any constraint; x itself when it is one already."""
     linear: Solver = "krylov" if solver == "krylov" or x.shape[0] > DENSE_LIMIT else "newton"
+    if solver == "creased":
+        linear = solver
     if linear == "krylov":  # a start that stays above the tolerance is reported as an event at the first node
         limits = limits._replace(iterations=jnp.minimum(limits.iterations, POLISH_ITERATIONS))
     return settle(objective, Unconstrained(jnp.ones_like(x)), x, jnp.asarray(0.0), limits, linear).x
@@ -140,7 +154,7 @@ def find_path(
         start = to_numpy(fix_scale(start, neurons, units=pair))
 
     coordinates = PairCoordinates.of(neurons, layout, pair)
-    solver = choose_solver(settings, layout.size)
+    solver = choose_solver(settings, problem, layout.size)
     theta = layout.flatten(start)
     factored = solver == "krylov" and isinstance(network, Perceptron)
     objective = PairObjective(problem, coordinates, factors(problem, theta) if factored else None)

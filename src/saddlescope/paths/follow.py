@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from saddlescope.numerics.continuation import Leg, Limits, Solver, Track, descend, embark, march, settle
+from saddlescope.numerics.continuation import TANGENTS, Leg, Limits, Solver, Track, descend, embark, march, settle
 from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, NON_FINITE, OUTCOMES, Iterate
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective, PairSurface
@@ -95,15 +95,15 @@ def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Li
     """Return the points between two asked distances: accepted strides, and the descent if a fold was bridged."""
     still = limits._replace(iterations=jnp.asarray(0))
     ds, xs = np.asarray(leg.trace_d)[: int(leg.traced)], leg.trace
-    fold = float(leg.leap_d) if float(leg.leap) > 0 and solver == "newton" else 0.0
+    fold = float(leg.leap_d) if float(leg.leap) > 0 and solver in TANGENTS else 0.0
     bridged = fold == 0.0
     nodes: list[Node] = []
     for k, d in enumerate(ds):
         if not bridged and d <= fold:
             nodes += bridge(objective, surface, leg, limits, solver)
             bridged = True
-        # Evaluated with the matrix-free corrector at zero iterations: nothing but value and gradient.
-        iterate = settle(objective, surface, xs[k], jnp.asarray(d), still, "krylov")
+        # Evaluated with zero iterations, which costs nothing but value and gradient.
+        iterate = settle(objective, surface, xs[k], jnp.asarray(d), still, "creased" if solver == "creased" else "krylov")
         nodes.append(node_of(iterate, float(d), float("nan"), float("nan"), kind="between"))
     if not bridged:
         nodes += bridge(objective, surface, leg, limits, solver)
