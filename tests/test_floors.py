@@ -19,7 +19,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent linear newton creased descent flow continuation balls spectrum",
-        "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks creases",
+        "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks "
+        "creases",
     },
     {
         "paths": "result constraint follow events maxima mirror ending find",
@@ -35,7 +36,9 @@ FLOORS: list[dict[str, str]] = [
         "report": "words figures spectrum sections page",
         "reproduction": "experiment toy geometry types landscape copies counts mnist widths training deep catalogue",
     },
-    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report reproduce main"},
+    {
+        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report reproduce main"
+    },
     {"": "__init__ __main__"},
 ]
 PLACES = {

@@ -62,7 +62,8 @@ def path(
     reach
         Last distance as a share of the first.
     solver
-        auto, newton (dense), krylov (matrix-free), flow (stiff gradient flow) or descent (gradient descent).
+        auto, newton (dense), creased (dense, along the creases of relu), krylov (matrix-free), flow (stiff gradient
+        flow) or descent (gradient descent).
     tolerance
         Tangential gradient norm to reach; by default 1e-10, for large networks relative to the first gradient met.
     max_iterations
@@ -89,7 +90,7 @@ def path(
     """
     neurons = pair_of(pair)
     one_of(distance, "distance", ("incoming", "joint", "tied"))
-    one_of(solver, "solver", ("auto", "newton", "krylov", "flow", "descent"))
+    one_of(solver, "solver", ("auto", "newton", "creased", "krylov", "flow", "descent"))
     if loss is not None:
         one_of(loss, "loss", tuple(LOSSES))
     if target is not None:

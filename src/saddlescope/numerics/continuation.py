@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
-from saddlescope.numerics.creased import CREASED, hold
+from saddlescope.numerics.creased import CREASED, Creased, hold
 from saddlescope.numerics.descent import descent
 from saddlescope.numerics.flow import flow
 from saddlescope.numerics.linear import FLAT, tangential_hessian
@@ -89,7 +89,10 @@ def solve(objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: 
 
 def surface_at(objective: Objective, surface: Surface, x: Vector, solver: Solver) -> Surface:
     """Return the surface along which the minimiser moves: where the loss has creases, the ones on which x lies too."""
-    return hold(objective, surface, x) if solver == "creased" else surface
+    if solver != "creased":
+        return surface
+    assert isinstance(objective, Creased)
+    return hold(objective, surface, x)
 
 
 def base_motion(surface: Surface, x: Vector, d: Scalar) -> Vector:

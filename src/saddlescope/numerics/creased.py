@@ -26,6 +26,9 @@ BELOW = 1e-13
 # At most so many creases are held at once, and so many are looked at along a step.
 SLOTS, CROSSINGS = 32, 64
 
+# A crease is let go when the slope across it is this many times the slope along all that are held.
+SETTLED = 100.0
+
 # Corrections that bring a point back onto its creases; each is quadratically better.
 RETURNS = 3
 
@@ -44,6 +47,16 @@ class Creases(Protocol):
 
     def chosen(self, x: Vector, names: Int[Array, " chosen"]) -> Float[Array, " chosen"]:
         """Return the heights of the named creases alone."""
+        ...
+
+
+@runtime_checkable
+class Creased(Objective, Protocol):
+    """An objective that knows its creases."""
+
+    @property
+    def creases(self) -> Creases:
+        """The creases."""
         ...
 
 
@@ -82,10 +95,16 @@ class Held(eqx.Module):
 
     def retract(self, x: Vector, d: Scalar) -> Vector:
         """Return to the surface at d, and to just below the held creases."""
-        x = self.surface.retract(x, d)
-        for _ in range(RETURNS):
-            x = self.surface.retract(x + self.towards(x, -self.below), d)
-        return x
+        return self.to_heights(x, d, -self.below)
+
+    def to_heights(self, x: Vector, d: Scalar, heights: Scalar | Float[Array, " slots"]) -> Vector:
+        """Return the point of the surface at d, near x, at which the held creases have these heights."""
+        return jax.lax.fori_loop(
+            0,
+            RETURNS,
+            lambda _, at: self.surface.retract(at + self.towards(at, heights), d),
+            self.surface.retract(x, d),
+        )
 
     def towards(self, x: Vector, height: Scalar | Float[Array, " slots"]) -> Vector:
         """Return the shortest move within the surface's tangent space that brings the held creases to a height."""
@@ -104,11 +123,12 @@ def _pseudo_solve(rows: Float[Array, "slots size"], wanted: Float[Array, " slots
     return vt.T @ (inverse * (u.T @ wanted))
 
 
-def hold(objective: Objective, surface: Surface, x: Vector) -> Held:
+def hold(objective: Creased, surface: Surface, x: Vector) -> Held:
     """Return the surface cut down to the creases on which x lies."""
     creases = objective.creases
     heights = creases.heights(x)
-    below = BELOW * jnp.max(jnp.where(jnp.isfinite(heights), jnp.abs(heights), 0.0))
+    highest = jnp.max(jnp.where(jnp.isfinite(heights), jnp.abs(heights), 0.0))
+    below = BELOW * jnp.maximum(highest, jnp.linalg.norm(x))  # all heights may vanish at once
     offsets, names = jax.lax.top_k(-jnp.abs(heights + below), min(SLOTS, x.shape[0], heights.shape[0]))
     return Held(surface, creases, names, -offsets <= 0.5 * below, below)
 
@@ -124,7 +144,7 @@ class Look(NamedTuple):
     residual: Scalar
 
 
-def look(objective: Objective, surface: Surface, x: Vector, gradient: Vector) -> Look:
+def look(objective: Creased, surface: Surface, x: Vector, gradient: Vector) -> Look:
     """Take the gradient apart: along the creases held, and across each of them."""
     held = hold(objective, surface, x)
     space = tangent(held, x, gradient)
@@ -137,7 +157,7 @@ def look(objective: Objective, surface: Surface, x: Vector, gradient: Vector) ->
     return Look(held, space, slope, -above > below, excess, residual)
 
 
-def begin(objective: Objective, surface: Surface, x: Vector, d: Scalar, tolerance: Scalar) -> Iterate:
+def begin(objective: Creased, surface: Surface, x: Vector, d: Scalar, tolerance: Scalar) -> Iterate:
     """Evaluate the starting point, on the surface at d and on the creases on which it lay."""
     x = hold(objective, surface, x).retract(x, d)
     value, gradient = objective.value_and_gradient(x)
@@ -177,20 +197,21 @@ def share_of_step(
     return t, names[first], some & (end <= jnp.minimum(zero, 1.0))
 
 
-def _let_go(objective: Objective, state: Iterate, seen: Look, d: Scalar) -> Vector:
+def _let_go(state: Iterate, seen: Look, d: Scalar) -> Vector:
     """Return the point moved off the worst crease, to ten bands away on the side where the loss falls."""
     worst = jnp.argmax(seen.excess)
     held, below = seen.held, seen.held.below
     heights = jnp.full(held.names.shape, -below).at[worst].set(jnp.where(seen.upward[worst], 10.0, -10.0) * below)
-    x = state.x
-    for _ in range(RETURNS):
-        x = held.surface.retract(x + held.towards(x, heights), d)
-    del objective
-    return x
+    return held.to_heights(state.x, d, heights)
 
 
-def _step(objective: Objective, state: Iterate, seen: Look, d: Scalar, radius: Scalar) -> tuple[Vector, Scalar, Scalar]:
-    """Return the point to which a Newton step down the creased model leads, its length, and the lowest curvature."""
+def _step(
+    objective: Creased, state: Iterate, seen: Look, d: Scalar, radius: Scalar
+) -> tuple[Vector, Scalar, Scalar, Bool[Array, ""], Scalar]:
+    """Return where a Newton step down the creased model leads, its length, the lowest curvature, whether it landed.
+
+    Last, by how much the loss may rise because a landing ends below its crease, not on it.
+    """
     held, creases = seen.held, objective.creases
     shift = jnp.linalg.norm(seen.slope) / radius
     step = dense_step(objective, held, state.x, seen.space, seen.slope, shift, state.reach * radius)
@@ -199,7 +220,8 @@ def _step(objective: Objective, state: Iterate, seen: Look, d: Scalar, radius: S
     speeds = jnp.where(own | ~jnp.isfinite(heights), 0.0, speeds)
     slope = seen.slope @ step.move
     bend = jnp.maximum(2.0 * (-step.predicted - slope), 0.0)
-    t, name, lands = share_of_step(heights, speeds, creases.pressures(state.x), slope, bend)
+    pressures = creases.pressures(state.x)
+    t, name, lands = share_of_step(heights, speeds, pressures, slope, bend)
     spot = jnp.argmin(held.held)  # a free slot; if there is none the landing is refused
     lands = lands & ~held.held[spot]
     landed = eqx.tree_at(
@@ -207,19 +229,22 @@ def _step(objective: Objective, state: Iterate, seen: Look, d: Scalar, radius: S
         held,
         (jnp.where(lands, held.names.at[spot].set(name), held.names), held.held.at[spot].max(lands)),
     )
-    return landed.retract(state.x + t * step.move, d), t * jnp.linalg.norm(step.move), step.curvature
+    steepness = jnp.linalg.norm(state.gradient) / landed.lengths(state.x)[spot] + jnp.abs(pressures[name])
+    slack = jnp.where(lands, 4.0 * held.below * steepness, 0.0)
+    return landed.retract(state.x + t * step.move, d), t * jnp.linalg.norm(step.move), step.curvature, lands, slack
 
 
 def advance(
-    objective: Objective, surface: Surface, state: Iterate, d: Scalar, tolerance: Scalar, radius: Scalar
+    objective: Creased, surface: Surface, state: Iterate, d: Scalar, tolerance: Scalar, radius: Scalar
 ) -> Iterate:
     """Let a crease go or try one step; a refused step leaves the point and shortens the steps allowed."""
     seen = look(objective, surface, state.x, state.gradient)
-    letting = jnp.max(seen.excess) > jnp.maximum(jnp.linalg.norm(seen.slope), 0.5 * tolerance)
+    # Only near the best point along the creases do the slopes across them say where the loss falls.
+    letting = jnp.max(seen.excess) > jnp.maximum(SETTLED * jnp.linalg.norm(seen.slope), 0.5 * tolerance)
     nan = jnp.full_like(radius, jnp.nan)
-    x, length, curvature = jax.lax.cond(
+    x, length, curvature, lands, slack = jax.lax.cond(
         letting,
-        lambda: (_let_go(objective, state, seen, d), jnp.zeros_like(radius), nan),
+        lambda: (_let_go(state, seen, d), jnp.zeros_like(radius), nan, jnp.asarray(False), jnp.zeros_like(radius)),
         lambda: _step(objective, state, seen, d, radius),
     )
     value, gradient = objective.value_and_gradient(x)
@@ -227,11 +252,12 @@ def advance(
     noise = ROUNDING * jnp.abs(state.value)
     finite = jnp.isfinite(value) & jnp.isfinite(residual)
     falls = value < state.value - noise
-    level = (value <= state.value + noise) & (residual < state.residual)
+    level = (value <= state.value + noise + slack) & ((residual < state.residual) | lands)
     # Letting go moves by a rounding's worth: the loss cannot tell, the next step does.
     good = finite & (falls | level | letting)
     share = length / radius
-    reach = jnp.where(good, jnp.minimum(1.0, jnp.maximum(state.reach, 3.0 * share)), 0.25 * jnp.minimum(state.reach, share))
+    longer = jnp.minimum(1.0, jnp.maximum(state.reach, 3.0 * share))
+    reach = jnp.where(good, longer, 0.25 * jnp.minimum(state.reach, share))
     reach = jnp.where(letting, state.reach, reach)
     status = jnp.where(good & (residual <= tolerance), CONVERGED, RUNNING)
     stuck = ~good & (reach * radius < 1e-15 * jnp.linalg.norm(state.x))

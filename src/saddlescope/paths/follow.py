@@ -103,7 +103,9 @@ def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Li
             nodes += bridge(objective, surface, leg, limits, solver)
             bridged = True
         # Evaluated with zero iterations, which costs nothing but value and gradient.
-        iterate = settle(objective, surface, xs[k], jnp.asarray(d), still, "creased" if solver == "creased" else "krylov")
+        iterate = settle(
+            objective, surface, xs[k], jnp.asarray(d), still, "creased" if solver == "creased" else "krylov"
+        )
         nodes.append(node_of(iterate, float(d), float("nan"), float("nan"), kind="between"))
     if not bridged:
         nodes += bridge(objective, surface, leg, limits, solver)

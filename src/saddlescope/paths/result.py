@@ -19,7 +19,7 @@ class PathSettings:
     distance: str = "tied"  # "incoming" | "joint" | "tied"
     steps: int = 200
     reach: float = 1e-4
-    solver: str = "auto"  # "auto" | "newton" | "krylov" | "flow" | "descent"
+    solver: str = "auto"  # "auto" | "newton" | "creased" | "krylov" | "flow" | "descent"
     tolerance: float | None = None  # tangential gradient norm; None: 1e-10 dense, relative 1e-4 matrix-free
     max_iterations: int = 200
     polish: bool = True
