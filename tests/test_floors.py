@@ -27,18 +27,16 @@ FLOORS: list[dict[str, str]] = [
         "critical": "result groups exchange symmetric flat scene words signs certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb reduce",
-        "training": "train batch",
+        "training": "train",
     },
-    {"study": "demo orders merges lowest shrink surface samples statements claims sorting"},
+    {
+        "study": "demo orders merges lowest shrink samples statements claims_points claims_ways claims_counts claims "
+        "counterexamples"
+    },
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan run resume", "plots": "style path regimes neurons geometry landscape outcomes"},
-    {
-        "report": "words figures spectrum sections page",
-        "reproduction": "experiment toy geometry types landscape copies counts mnist widths training deep catalogue",
-    },
-    {
-        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report reproduce main"
-    },
+    {"plots": "path regimes"},
+    {"report": ""},
+    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims main"},
     {"": "__init__ __main__"},
 ]
 PLACES = {

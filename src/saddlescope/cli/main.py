@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from cyclopts import App, CycloptsError
 
 from saddlescope.cli.certify import certify
+from saddlescope.cli.claims import claims
 from saddlescope.cli.count import count
 from saddlescope.cli.demo import demo
 from saddlescope.cli.expand import expand
@@ -40,7 +41,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for command in (demo, train, path, certify, walk, count, expand, reduce, shrink):
+    for command in (demo, train, path, certify, walk, count, expand, reduce, shrink, claims):
         app.command(command)
     return app
 

@@ -1,0 +1,137 @@
+"""Counterexamples as files that anyone can judge again: claim.json, and for networks weights and data.
+
+A folder a statement: ``claim.json`` (statement, facts, measured numbers, command), ``network.safetensors`` with
+PyTorch's names, ``data.npz`` with inputs and targets.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saddlescope.errors import DataError, RecordExistsError
+from saddlescope.problem.weights import load_weights, save_weights
+from saddlescope.study.claims import Verdict, find_statement
+from saddlescope.study.samples import Case
+from saddlescope.study.statements import Finding
+
+FORMAT = 1
+
+
+def save_counterexamples(folder: Path, verdicts: tuple[Verdict, ...], *, overwrite: bool = False) -> list[Path]:
+    """Write a folder with one counterexample a statement that failed; return their folders.
+
+    The folder is written beside its place and renamed.
+
+    Raises:
+        RecordExistsError: the folder exists and ``overwrite`` is False, or holds something else.
+    """
+    folder = Path(folder)
+    check_free(folder, overwrite=overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        failed = [verdict for verdict in verdicts if verdict.counterexample is not None]
+        for verdict in failed:
+            _write(draft / verdict.statement.name, folder / verdict.statement.name, verdict)
+        (draft / "README.txt").write_text(
+            "Counterexamples, one folder a statement. Judge one again: saddlescope claims --recheck FOLDER\n", "utf-8"
+        )
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.chmod(draft, 0o755)
+        os.replace(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return [folder / verdict.statement.name for verdict in failed]
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that must not be replaced.
+
+    Raises:
+        RecordExistsError: it exists and ``overwrite`` is False, or holds other things than counterexamples.
+    """
+    if not Path(folder).exists():
+        return
+    ours = Path(folder).is_dir() and (Path(folder) / "README.txt").is_file()
+    if not overwrite or not ours:
+        raise RecordExistsError(
+            "the output exists already" if not overwrite else "this is no folder of counterexamples",
+            name="out",
+            value=str(folder),
+            expected="a new folder, or --overwrite for one of counterexamples",
+        )
+
+
+def _write(place: Path, final: Path, verdict: Verdict) -> None:
+    case = verdict.counterexample
+    assert case is not None
+    place.mkdir()
+    record = {
+        "format": FORMAT,
+        "statement": verdict.statement.name,
+        "words": verdict.statement.words,
+        "source": verdict.statement.source,
+        "seed": case.seed,
+        "facts": case.facts,
+        "network": bool(case.widths),
+        "numbers": verdict.numbers,
+        "recheck": f"saddlescope claims --recheck {final}",
+    }
+    if case.widths:
+        save_weights(place / "network.safetensors", case.network, case.parameters)
+        np.savez(place / "data.npz", inputs=case.inputs, targets=case.targets)
+    (place / "claim.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((place / "claim.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "this is no counterexample", name="folder", value=str(place), expected="a folder with a claim.json"
+        ) from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT or "statement" not in record:
+        raise DataError(
+            "a counterexample of another format", name="folder", value=str(place), expected=f"format {FORMAT}"
+        )
+    return record
+
+
+def recheck(folder: Path) -> tuple[dict[str, Any], Finding | None]:
+    """Judge a counterexample again from its files alone; return its record and what was found now.
+
+    Raises:
+        DataError: no such folder, or files that cannot be read.
+        SettingsError: no statement of that name.
+    """
+    place = Path(folder)
+    record = _read(place)
+    statement = find_statement(record["statement"])
+    if not record["network"]:
+        return record, statement.judge(Case(record["seed"], record["facts"]))
+    network, parameters = load_weights(place / "network.safetensors")
+    try:
+        with np.load(place / "data.npz", allow_pickle=False) as arrays:
+            inputs, targets = arrays["inputs"], arrays["targets"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            "the data cannot be read", name="file", value=str(place / "data.npz"), expected="inputs and targets"
+        ) from error
+    case = Case(
+        record["seed"],
+        record["facts"],
+        network.widths,
+        network.activation,
+        network.bias,
+        parameters,
+        inputs,
+        targets,
+    )
+    return record, statement.judge(case)
