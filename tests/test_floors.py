@@ -35,8 +35,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {"records": "schema provenance store recheck"},
     {"plots": "path regimes"},
-    {"report": ""},
-    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims main"},
+    {"report": "sections page"},
+    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report main"},
     {"": "__init__ __main__"},
 ]
 PLACES = {

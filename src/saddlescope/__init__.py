@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from saddlescope.resize.result import Expansion as Expansion
     from saddlescope.resize.result import Reduction as Reduction
     from saddlescope.resize.result import Subspace as Subspace
+    from saddlescope.study.claims import run_claims as run_claims
     from saddlescope.study.lowest import LowestPass as LowestPass
     from saddlescope.study.lowest import lowest_point as lowest_point
     from saddlescope.study.orders import merge_recursively as merge_recursively
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 
 _MODULES = {"counting": "saddlescope.counting", "data": "saddlescope.problem.sources"}
 _HOMES = {
+    "run_claims": "saddlescope.study.claims",
     "shrink": "saddlescope.study.shrink",
     "ShrinkSettings": "saddlescope.study.shrink",
     "Shrunk": "saddlescope.study.shrink",

@@ -65,9 +65,15 @@ def _monotone(case: Case) -> Finding | None:
     return Finding(bool(fall <= 1e-6 * path.barrier), {"largest fall": fall, "barrier": path.barrier}, _labels(case))
 
 
+def _clear(case: Case) -> np.ndarray:
+    """Return at which nodes the tolerance was met and the gradient stands out of it."""
+    path, along = _path(case), _along(case)
+    return (along.gradient_norms > 1e4 * path.tolerance) & path.converged[along.nodes]
+
+
 def _angles(case: Case, angles: np.ndarray, name: str) -> Finding | None:
     """Judge whether all gradients that stand out of the residuals are parallel to something."""
-    clear = _along(case).gradient_norms > 1e4 * _path(case).tolerance
+    clear = _clear(case)
     if not clear.any():
         return None
     worst = float(np.max(angles[clear]))
@@ -84,8 +90,7 @@ def _distance_gradient(case: Case) -> Finding | None:
 
 
 def _index_along(case: Case) -> Finding | None:
-    path, along = _path(case), _along(case)
-    clear = along.gradient_norms > 1e4 * path.tolerance
+    along, clear = _along(case), _clear(case)
     if not clear.any():
         return None
     low, high = int(along.index[clear, 0].max()), int(along.index[clear, 1].max())

@@ -1,0 +1,101 @@
+"""saddlescope report: stored runs as one HTML page that needs no network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saddlescope.cli.options import free_file, print_json, say
+from saddlescope.errors import SaddlescopeError, SettingsError
+
+if TYPE_CHECKING:
+    from saddlescope.critical.result import Certificate
+
+
+def report(
+    *runs: Path,
+    out: Path | None = None,
+    net: Path | None = None,
+    data: str | None = None,
+    overwrite: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Write stored runs into one HTML page: it opens from disk, moves the neurons along the path, needs no network.
+
+    The permutation point is certified on the way if the run's network and data are at hand; if not, the page says why.
+
+    Example: saddlescope report RUN.saddle --out report.html
+
+    Parameters
+    ----------
+    runs
+        Result folders of paths.
+    out
+        The page; by default the first run's name with .html.
+    net
+        The network's file, where the run does not name it or it has moved; for a single run.
+    data
+        The data, likewise.
+    overwrite
+        Replace the page if it exists.
+    json
+        Print one JSON document.
+    quiet
+        Print nothing but errors.
+    """
+    if len(runs) == 0:
+        raise SettingsError("nothing to report", name="runs", value="none", expected="one result folder or more")
+    if len(runs) > 1 and (net is not None or data is not None):
+        raise SettingsError("--net and --data belong to a single run", name="runs", value=len(runs), expected="1")
+    page = out or runs[0].with_suffix(".html")
+    free_file(page, overwrite=overwrite)
+    import shlex
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    from saddlescope.report.page import render, save_page
+
+    sections = [_section(run, net, data) for run in runs]
+    command = shlex.join(["saddlescope", "report", *map(str, runs), "--out", str(page)])
+    try:
+        version = version_of("saddlescope")
+    except PackageNotFoundError:
+        version = "not installed"
+    text = render(sections, command=command, version=version)
+    save_page(text, page)
+    told = {"out": str(page), "bytes": len(text.encode("utf-8")), "runs": [section["verdict"] for section in sections]}
+    if json:
+        print_json(told)
+    say(f"{page}: {told['bytes'] / 1e3:.0f} kB, {len(sections)} run(s)", quiet=quiet or json)
+    return 0
+
+
+def _section(run: Path, net: Path | None, data: str | None) -> dict[str, Any]:
+    from saddlescope.cli.summary import certificate_lines, path_lines
+    from saddlescope.records.store import load_path
+    from saddlescope.report.sections import path_section
+
+    path = load_path(run)
+    found, without = _certificate(run, path, net, data)
+    lines = [] if found is None else certificate_lines(found, path, None, None)
+    return path_section(
+        run.name,
+        path,
+        path_lines(path),
+        certificate=found,
+        certificate_lines=lines,
+        without=without,
+    )
+
+
+def _certificate(run: Path, path: Any, net: Path | None, data: str | None) -> "tuple[Certificate | None, str]":
+    """Return the permutation point's certificate, or why there is none."""
+    if path.permutation_point is None:
+        return None, "the path has no permutation point"
+    from saddlescope.cli.runs import problem_of_run
+    from saddlescope.critical.certify import certify
+
+    try:
+        problem, _ = problem_of_run(run, path, net=net, data=data)
+    except SaddlescopeError as error:
+        return None, f"network or data are not at hand ({error})"
+    return certify(problem, path.permutation_point), ""

@@ -1,0 +1,154 @@
+"""Sections as one HTML file that needs no network: styles, program and numbers are inside it."""
+
+import html
+import json
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path as FilePath
+from typing import Any
+
+from saddlescope.errors import StorageError
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def _embedded(value: Any) -> str:
+    """Return JSON that cannot end the script element that holds it."""
+    words = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return words.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    rows = []
+    for group, values in facts.items():
+        items = values.items() if isinstance(values, dict) else [("", values)]
+        for key, value in items:
+            label = f"{group}: {key}" if key else group
+            rows.append(f"<tr><th scope='row'>{_text(label)}</th><td>{_text(value)}</td></tr>")
+    return f"<table class='facts'><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _figure(kind: str, number: int, title: str, caption: str) -> str:
+    return (
+        f"<figure><h3>{_text(title)}</h3><div class='plot' data-figure='{kind}' data-section='{number}'></div>"
+        f"<figcaption>{_text(caption)}</figcaption></figure>"
+    )
+
+
+def _neuron_caption(found: dict[str, Any]) -> str:
+    left = found["all"] - len(found["units"])
+    rest = f" {left} of the {found['all']} neurons are not drawn." if left else ""
+    if found["kind"] == "plane":
+        return "Each neuron's incoming weights as an arrow, and the line w.x + b = 0; the pair in colour." + rest
+    return (
+        "A projection: the two principal components of the layer's incoming vectors over the whole path, "
+        f"{100 * found['share']:.0f} % of their variance. What looks close here need not be close." + rest
+    )
+
+
+def _section(section: dict[str, Any], number: int) -> str:
+    last = len(section["neurons"]["t"]) - 1
+    first, *others = section["lines"]
+    parts = [
+        f"<section id='run{number}' aria-labelledby='title{number}'>",
+        f"<h2 id='title{number}'>{_text(section['title'])}</h2>",
+        f"<p class='verdict {'good' if section['good'] else 'bad'}'>{_text(first)}</p>",
+        "<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in others) + "</ul>",
+        f"<div class='controls'><button type='button' data-play='{number}'>Play</button>"
+        f"<label>t <input type='range' min='0' max='{last}' value='0' step='1' data-slider='{number}' "
+        f"aria-label='position t on the path {_text(section['title'])}'></label>"
+        f"<output data-output='{number}'></output></div>",
+        "<div class='grid'>",
+        _figure(
+            "loss",
+            number,
+            "Loss along the path",
+            "0 to ¼: the two neurons approach; ¼ to ½: their outgoing weights become equal; then the mirrored way "
+            "back. Circles: events. The large dot: the permutation point.",
+        ),
+        _figure("neurons", number, "The layer's neurons", _neuron_caption(section["neurons"])),
+        _figure(
+            "residuals",
+            number,
+            "How well each point is settled",
+            "Tangential gradient norm at each distance; the dashed line is the tolerance. Open circles missed it.",
+        ),
+    ]
+    if section["curve"]["accuracy"] is not None:
+        parts.append(_figure("accuracy", number, "Accuracy along the path", "Share of samples with the right label."))
+    if section["spectrum"] is not None:
+        parts.append(
+            _figure(
+                "spectrum",
+                number,
+                "Signs of the Hessian at the permutation point",
+                "Eigenvalues on a scale that is linear near 0 and logarithmic beyond, each with its bound. Symmetric: "
+                "of the merged network. Antisymmetric: added by the copy. Rings (12 at most): zero for a reason that "
+                "the certificate names.",
+            )
+        )
+    parts.append("</div><h3>Certificate</h3>")
+    if section["certificate"]:
+        head, *rest = section["certificate"]
+        parts.append(f"<p class='verdict'>{_text(head)}</p>")
+        parts.append("<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in rest) + "</ul>")
+    else:
+        parts.append(f"<p>None: {_text(section['without'])}</p>")
+    parts.append(f"<details><summary>Settings, data, versions</summary>{_facts(section['facts'])}</details></section>")
+    return "".join(parts)
+
+
+def render(sections: list[dict[str, Any]], *, command: str, version: str) -> str:
+    """Return the page.
+
+    Args:
+        sections: what `path_section` returned.
+        command: how to make the page again.
+        version: of this package.
+    """
+    here = files("saddlescope.report")
+    style, program = (here.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    contents = ""
+    if len(sections) > 1:
+        links = "".join(
+            f"<li><a href='#run{k}'>{_text(s['title'])}</a>: {_text(s['verdict'])}</li>" for k, s in enumerate(sections)
+        )
+        contents = f"<nav aria-label='contents'><ol>{links}</ol></nav>"
+    title = _text(", ".join(str(section["title"]) for section in sections))
+    body = "".join(_section(section, number) for number, section in enumerate(sections))
+    drawn = [{key: s[key] for key in ("curve", "residuals", "neurons", "spectrum")} for s in sections]
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{title}: saddlescope</title><style>{style}</style></head><body><main>"
+        f"<h1>Permutation paths</h1>{contents}{body}"
+        f"<footer><p>saddlescope {_text(version)}. Made again by: <code>{_text(command)}</code></p></footer></main>"
+        f"<script type='application/json' id='numbers'>{_embedded(drawn)}</script><script>{program}</script>"
+        "</body></html>\n"
+    )
+
+
+def save_page(text: str, file: str | FilePath) -> None:
+    """Write the page to a temporary file beside its place, and rename it.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    file = FilePath(file)
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.absolute().parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except OSError as error:
+        if temporary is not None:
+            FilePath(temporary).unlink(missing_ok=True)
+        raise StorageError(f"the page could not be written ({error.strerror})", name="file", value=file) from error

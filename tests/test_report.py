@@ -1,0 +1,181 @@
+"""The report page: one safe file without the network, whose numbers are the stored ones, and which says what lacks."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saddlescope.cli.main import run
+from saddlescope.critical.certify import certify
+from saddlescope.paths.find import find_path
+from saddlescope.paths.mirror import position
+from saddlescope.paths.result import PathSettings
+from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem
+from saddlescope.problem.sources import digits, toy, toy_teacher
+from saddlescope.records.store import save_path
+from saddlescope.report.page import render, save_page
+from saddlescope.report.sections import DRAWN, FRAMES, path_section
+
+
+@pytest.fixture(scope="module")
+def problem_and_path():
+    network, teacher = toy_teacher("tanh", 0)
+    problem = Problem(network, toy("tanh", 0))
+    return problem, find_path(problem, teacher, layer=1, pair=(3, 4), settings=PathSettings(steps=20))
+
+
+@pytest.fixture(scope="module")
+def section(problem_and_path):
+    problem, path = problem_and_path
+    found = certify(problem, path.permutation_point)
+    return path_section("a run", path, ["verdict", "more"], certificate=found, certificate_lines=["saddle"])
+
+
+def numbers_of(page: str) -> list:
+    embedded = re.search(r"<script type='application/json' id='numbers'>(.*?)</script>", page, re.S)
+    assert embedded is not None
+    return json.loads(embedded.group(1))
+
+
+class Tags(HTMLParser):
+    """Collects tags and attributes, and whether all are closed in order."""
+
+    VOID = ("meta", "input", "br", "link", "img")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_s_numbers_are_the_path_s(problem_and_path, section):
+    _, path = problem_and_path
+    drawn = numbers_of(render([section], command="x", version="0"))[0]
+    nodes = len(path.losses)
+    np.testing.assert_array_equal(drawn["curve"]["loss"][:nodes], path.losses)
+    np.testing.assert_array_equal(drawn["curve"]["loss"][nodes + 1 :], path.losses[::-1])
+    assert drawn["curve"]["point"]["loss"] == path.permutation_point.loss
+    asked = path.kinds == "asked"
+    np.testing.assert_array_equal(drawn["residuals"]["residual"], path.gradient_norms[asked])
+    assert drawn["residuals"]["tolerance"] == path.tolerance
+    assert len(drawn["curve"]["events"]) == len(path.events)
+
+
+def test_frames_are_the_neurons_along_gamma_and_the_pair_changes_places(problem_and_path, section):
+    _, path = problem_and_path
+    found = section["neurons"]
+    assert found["kind"] == "plane"
+    assert len(found["points"]) == FRAMES
+    for step in (0, 31, 60, 120):
+        vectors = path.neurons.incoming_vectors(position(path, found["t"][step]))[found["units"]]
+        np.testing.assert_allclose(found["points"][step], vectors[:, :2], atol=1e-6)
+        np.testing.assert_allclose(found["offsets"][step], vectors[:, 2], atol=1e-6)
+    first, last = found["points"][0], found["points"][-1]
+    assert first[0] == pytest.approx(last[1], abs=1e-6)
+    assert first[1] == pytest.approx(last[0], abs=1e-6)
+
+
+def test_more_inputs_are_shown_as_a_projection_that_says_so():
+    network = Perceptron((64, 45, 10), "tanh")
+    problem = Problem(network, digits(), loss="cross_entropy")
+    settings = PathSettings(steps=3, max_iterations=1, polish=False, tolerance=1e9)
+    path = find_path(problem, network.initial(0), layer=1, pair=(40, 44), settings=settings)
+    found = path_section("digits", path, ["verdict"], without="not asked")
+    neurons = found["neurons"]
+    assert neurons["kind"] == "projection"
+    assert 0.0 < neurons["share"] < 1.0
+    assert neurons["units"][:2] == [40, 44]
+    assert (len(neurons["units"]), neurons["all"]) == (DRAWN, 45)
+    page = render([found], command="x", version="0")
+    assert "A projection" in page
+    assert "5 of the 45 neurons are not drawn" in page
+    assert found["curve"]["accuracy"] is not None
+    assert "None: not asked" in page
+
+
+def test_the_spectrum_is_the_certificate_s(problem_and_path, section):
+    problem, path = problem_and_path
+    certificate = certify(problem, path.permutation_point)
+    assert [row["name"] for row in section["spectrum"]["parts"]] == [part.name for part in certificate.parts]
+    values = [value for row in section["spectrum"]["parts"] for value in row["values"] * row["times"]]
+    assert sum(value < 0 for value in values) == certificate.index
+
+
+def test_the_page_is_whole_small_and_needs_no_network(section):
+    page = render([section, section], command="saddlescope report a b", version="0")
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    names = [name for name, _ in tags.seen]
+    assert not {"link", "img", "iframe", "object", "embed", "base"} & set(names)
+    assert all("src" not in attributes for _, attributes in tags.seen)
+    links = [attributes["href"] for name, attributes in tags.seen if name == "a"]
+    assert links == ["#run0", "#run1"]
+    outside = set(re.findall(r"https?://[^\s\"']+", page))
+    assert outside == {"http://www.w3.org/2000/svg"}  # a name, not an address that is asked
+    assert "default-src 'none'" in page
+    assert len(page.encode()) < 1e6
+    identities = [attributes["id"] for _, attributes in tags.seen if "id" in attributes]
+    assert len(identities) == len(set(identities))
+    sliders = [attributes for name, attributes in tags.seen if name == "input"]
+    assert all(attributes["type"] == "range" and attributes["aria-label"] for attributes in sliders)
+
+
+def test_hostile_names_stay_words(section):
+    hostile = {**section, "title": "</script><script>alert(1)</script>", "lines": ["<img src=x onerror=alert(1)>"]}
+    hostile["curve"] = {**section["curve"], "events": [{"t": 0.1, "loss": 1.0, "kind": "</script>", "detail": "<b>"}]}
+    page = render([hostile], command="<i>", version="<u>")
+    tags = Tags()
+    tags.feed(page)
+    assert [name for name, _ in tags.seen].count("script") == 2
+    assert not {"img", "b", "i", "u"} & {name for name, _ in tags.seen}
+    assert numbers_of(page)[0]["curve"]["events"][0]["kind"] == "</script>"
+
+
+def test_the_command_writes_a_page_and_refuses_what_it_should(problem_and_path, tmp_path: Path, capsys):
+    _, path = problem_and_path
+    folder = tmp_path / "toy.saddle"
+    save_path(path, folder)
+    page = tmp_path / "toy.html"
+    assert run(["report", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"out": str(page), "bytes": page.stat().st_size, "runs": ["permutation-point"]}
+    text = page.read_text("utf-8")
+    assert "network or data are not at hand" in text  # this run names neither
+    assert path.fingerprints["data"] in text
+    assert run(["report", str(folder)]) == 2
+    assert "the output exists" in capsys.readouterr().err
+    assert run(["report", str(folder), "--overwrite", "--quiet"]) == 0
+    assert run(["report"]) == 2
+    assert "nothing to report" in capsys.readouterr().err
+    assert run(["report", str(tmp_path), "--out", str(tmp_path / "x.html")]) == 2
+    assert "not a readable result" in capsys.readouterr().err
+    assert run(["report", str(folder), str(folder), "--data", "toy", "--out", str(tmp_path / "x.html")]) == 2
+    assert "belong to a single run" in capsys.readouterr().err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["toy.html", "toy.saddle"]
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
+    import os
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", broken)
+    from saddlescope.errors import StorageError
+
+    with pytest.raises(StorageError, match="No space left"):
+        save_page("x", tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
