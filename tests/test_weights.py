@@ -191,3 +191,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     save_file({"0.weight": np.array([[np.inf, 1.0]])}, tmp_path / "n.safetensors")
     with pytest.raises(NonFiniteError, match=r"0.weight\[0, 0\]=inf"):
         load_weights(tmp_path / "n.safetensors", activation="relu")
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    network = Perceptron((3, 4, 2), "tanh")
+    contents = set()
+    for k in range(8):
+        save_weights(tmp_path / f"{k}.safetensors", network, network.initial(0))
+        contents.add((tmp_path / f"{k}.safetensors").read_bytes())
+    assert len(contents) == 1

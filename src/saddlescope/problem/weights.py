@@ -1,6 +1,7 @@
 """Weights in and out as safetensors with PyTorch's names; metadata say the activation and the widths."""
 
 import contextlib
+import json
 import os
 import re
 from pathlib import Path
@@ -36,7 +37,7 @@ def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, 
         "format": "pt",
     }
     # to_numpy makes every array contiguous: safetensors stores the bytes of a transposed array in the wrong order.
-    content = save(to_numpy(parameters), metadata)
+    content = _same_bytes(save(to_numpy(parameters), metadata))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(content)
@@ -47,6 +48,18 @@ def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, 
         raise StorageError(
             "the weights cannot be written", name="file", value=path, expected=f"room ({error.strerror})"
         ) from error
+
+
+def _same_bytes(content: bytes) -> bytes:
+    """Return a safetensors file with its header's entries in order: the library writes metadata in a random one."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header = {
+        key: header[key] if key != "__metadata__" else dict(sorted(header[key].items())) for key in sorted(header)
+    }
+    words = json.dumps(header, separators=(",", ":")).encode()
+    words += b" " * (-len(words) % 8)
+    return len(words).to_bytes(8, "little") + words + content[8 + length :]
 
 
 def load_weights(path: str | Path, *, activation: str | None = None) -> tuple[Perceptron, dict[str, np.ndarray]]:
