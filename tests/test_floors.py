@@ -30,8 +30,8 @@ FLOORS: list[dict[str, str]] = [
         "training": "train",
     },
     {
-        "study": "demo orders merges lowest shrink samples statements claims_points claims_ways claims_counts claims "
-        "counterexamples"
+        "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
+        "claims counterexamples"
     },
     {"records": "schema provenance store recheck"},
     {"sweeps": "plan executors run resume", "plots": "path regimes"},

@@ -19,6 +19,7 @@ from saddlescope.problem.sources import digits, toy, toy_teacher
 from saddlescope.records.store import save_path
 from saddlescope.report.page import render, save_page
 from saddlescope.report.sections import DRAWN, FRAMES, path_section
+from saddlescope.study.surface import merge_surface
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,9 @@ def problem_and_path():
 @pytest.fixture(scope="module")
 def section(problem_and_path):
     problem, path = problem_and_path
-    found = certify(problem, path.permutation_point)
-    return path_section("a run", path, ["verdict", "more"], certificate=found, certificate_lines=["saddle"])
+    found, surface = certify(problem, path.permutation_point), merge_surface(problem, path, steps=7)
+    words = ["verdict", "more"]
+    return path_section("a run", path, words, certificate=found, surface=surface, certificate_lines=["saddle"])
 
 
 def numbers_of(page: str) -> list:

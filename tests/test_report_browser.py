@@ -11,6 +11,7 @@ from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import toy, toy_teacher
 from saddlescope.report.page import render, save_page
 from saddlescope.report.sections import path_section
+from saddlescope.study.surface import merge_surface
 
 pytest.importorskip("selenium", reason="the browser test needs selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -32,8 +33,10 @@ QUIET = [
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network, teacher = toy_teacher("tanh", 0)
-    path = find_path(Problem(network, toy("tanh", 0)), teacher, layer=1, pair=(3, 4), settings=PathSettings(steps=20))
-    sections = [path_section(f"run {k}", path, ["verdict", "line"], without="a test") for k in range(2)]
+    problem = Problem(network, toy("tanh", 0))
+    path = find_path(problem, teacher, layer=1, pair=(3, 4), settings=PathSettings(steps=20))
+    surface = merge_surface(problem, path, steps=9)
+    sections = [path_section(f"run {k}", path, ["verdict", "line"], surface=surface, without="test") for k in range(2)]
     file = tmp_path_factory.mktemp("page") / "page.html"
     save_page(render(sections, command="saddlescope report x", version="0"), file)
     return file
@@ -67,7 +70,7 @@ def test_the_page_loads_without_errors_and_asks_nobody_for_anything(browser, pag
     messages = [json.loads(row["message"])["message"] for row in browser.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert {url for url in asked if not url.startswith(("data:", "chrome"))} <= {page.as_uri()}
-    assert len(browser.find_elements("css selector", "figure svg")) == 6
+    assert len(browser.find_elements("css selector", "figure svg")) == 8
 
 
 def test_the_slider_moves_neurons_and_marker_in_step_and_by_keys(browser, page):
@@ -89,6 +92,20 @@ def test_the_slider_moves_neurons_and_marker_in_step_and_by_keys(browser, page):
     assert "t = 0.500" in browser.find_element("css selector", '[data-output="0"]').text
     slider.send_keys(*[Keys.ARROW_RIGHT] * 60)  # at t = 1 the two have changed places
     assert float(place(browser, twin, "cx")) == pytest.approx(float(before[0]), abs=0.02)
+
+
+def test_the_surface_turns_by_keys_and_by_dragging(browser, page):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(page.as_uri())
+    figure = browser.find_element("css selector", '[data-figure="surface"][data-section="0"] svg')
+    seen = [place(browser, '[data-trace="own"]', "points")]
+    figure.send_keys(Keys.ARROW_RIGHT)
+    seen.append(place(browser, '[data-trace="own"]', "points"))
+    ActionChains(browser).click_and_hold(figure).move_by_offset(40, 10).release().perform()
+    seen.append(place(browser, '[data-trace="own"]', "points"))
+    assert len(set(seen)) == 3
 
 
 def test_the_button_plays_and_pauses(browser, page):

@@ -8,6 +8,7 @@ from saddlescope.errors import SaddlescopeError, SettingsError
 
 if TYPE_CHECKING:
     from saddlescope.critical.result import Certificate
+    from saddlescope.study.surface import Surface
 
 
 def report(
@@ -75,27 +76,31 @@ def _section(run: Path, net: Path | None, data: str | None) -> dict[str, Any]:
     from saddlescope.report.sections import path_section
 
     path = load_path(run)
-    found, without = _certificate(run, path, net, data)
+    found, surface, without = _around_point(run, path, net, data)
     lines = [] if found is None else certificate_lines(found, path, None, None)
     return path_section(
         run.name,
         path,
         path_lines(path),
         certificate=found,
+        surface=surface,
         certificate_lines=lines,
         without=without,
     )
 
 
-def _certificate(run: Path, path: Any, net: Path | None, data: str | None) -> "tuple[Certificate | None, str]":
-    """Return the permutation point's certificate, or why there is none."""
+def _around_point(
+    run: Path, path: Any, net: Path | None, data: str | None
+) -> "tuple[Certificate | None, Surface | None, str]":
+    """Return the permutation point's certificate and merge surface, or why there are none."""
     if path.permutation_point is None:
-        return None, "the path has no permutation point"
+        return None, None, "the path has no permutation point"
     from saddlescope.cli.runs import problem_of_run
     from saddlescope.critical.certify import certify
+    from saddlescope.study.surface import merge_surface
 
     try:
         problem, _ = problem_of_run(run, path, net=net, data=data)
     except SaddlescopeError as error:
-        return None, f"network or data are not at hand ({error})"
-    return certify(problem, path.permutation_point), ""
+        return None, None, f"network or data are not at hand ({error})"
+    return certify(problem, path.permutation_point), merge_surface(problem, path), ""

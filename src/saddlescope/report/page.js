@@ -154,6 +154,63 @@
     });
     for (const v of [-top, -Math.sqrt(top * small), 0, Math.sqrt(top * small), top]) make(svg, "text", { x: x(bend(v)), y: height - 8, "text-anchor": "middle" }, short(v));
   };
+  const surface = (place, { x, y, losses, trace }) => {
+    const height = 320, svg = canvas(place, "merge surface; arrow keys turn it", height);
+    svg.setAttribute("tabindex", "0");
+    const all = losses.flat().concat(trace.map((row) => row[2])).filter((v) => v !== null);
+    const low = Math.min(...all), high = Math.max(...all), wide = Math.max(...x), n = x.length;
+    // Heights by their square root: the valley's floor would be flat otherwise.
+    const up = (v) => Math.sqrt(Math.max(0, (v - low) / (high - low || 1)));
+    const layer = make(svg, "g", {});
+    let turn = 0.6, tilt = 0.55;
+    const project = (a, b, c) => {
+      const u = a / wide, v = (b - 0.5) / 0.75, w = c - 0.4;
+      const p = u * Math.cos(turn) - v * Math.sin(turn), q = u * Math.sin(turn) + v * Math.cos(turn);
+      return [W / 2 + 140 * p, height / 2 - 18 - 130 * (w * Math.cos(tilt) - q * Math.sin(tilt) * 0.62), q * Math.cos(tilt) + w * Math.sin(tilt)];
+    };
+    const words = (point) => `${point[0].toFixed(1)},${point[1].toFixed(1)}`;
+    const draw = () => {
+      layer.replaceChildren();
+      const cells = [];
+      for (let i = 0; i + 1 < n; i += 1) for (let j = 0; j + 1 < n; j += 1) {
+        const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
+        const points = corners.map(([a, b]) => project(x[a], y[b], up(losses[a][b])));
+        const mean = corners.reduce((sum, [a, b]) => sum + up(losses[a][b]), 0) / 4;
+        cells.push({ depth: points.reduce((sum, point) => sum + point[2], 0), points, mean });
+      }
+      cells.sort((a, b) => b.depth - a.depth);
+      for (const { points, mean } of cells) make(layer, "polygon", {
+        points: points.map(words).join(" "), "stroke-width": 0.4, stroke: "var(--panel)",
+        fill: `color-mix(in srgb, var(--blue) ${Math.round(90 - 75 * mean)}%, var(--paper))`,
+      });
+      for (const mirrored of [false, true]) make(layer, "polyline", {
+        points: trace.map(([a, b, c]) => words(project(mirrored ? -a : a, mirrored ? 1 - b : b, up(c)))).join(" "),
+        fill: "none", stroke: "var(--orange)", "stroke-width": 2.5, "data-trace": mirrored ? "mirrored" : "own",
+      });
+      const [px, py] = project(0, 0.5, up(trace[trace.length - 1][2]));
+      make(layer, "circle", { cx: px, cy: py, r: 6, fill: "var(--orange)" });
+      const foot = -0.12;
+      for (const [a, b, name] of [[wide * 1.1, 0.5, "difference"], [0, 1.4, "share of outgoing"]]) {
+        const [tx, ty] = project(a, b, foot);
+        make(layer, "text", { x: tx, y: ty + 10, "text-anchor": "middle" }, name);
+      }
+    };
+    const rotate = (a, b) => { turn += a; tilt = Math.min(1.4, Math.max(0.1, tilt + b)); draw(); };
+    svg.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] }[event.key];
+      if (step) { event.preventDefault(); rotate(...step); }
+    });
+    let held = null;
+    svg.addEventListener("pointerdown", (event) => { held = [event.clientX, event.clientY]; svg.setPointerCapture(event.pointerId); });
+    svg.addEventListener("pointermove", (event) => {
+      if (!held) return;
+      rotate((event.clientX - held[0]) / 150, (event.clientY - held[1]) / 200);
+      held = [event.clientX, event.clientY];
+    });
+    svg.addEventListener("pointerup", () => { held = null; });
+    svg.style.touchAction = "pan-y";
+    draw();
+  };
   sections.forEach((section, number) => {
     const find = (kind) => document.querySelector(`[data-figure="${kind}"][data-section="${number}"]`);
     const moves = [along(find("loss"), section, "loss", "loss")];
@@ -161,6 +218,7 @@
     const turn = neurons(find("neurons"), section.neurons);
     residuals(find("residuals"), section.residuals);
     if (section.spectrum) spectrum(find("spectrum"), section.spectrum);
+    if (section.surface) surface(find("surface"), section.surface);
     const slider = document.querySelector(`[data-slider="${number}"]`), output = document.querySelector(`[data-output="${number}"]`);
     const play = document.querySelector(`[data-play="${number}"]`), times = section.neurons.t;
     const show = () => {

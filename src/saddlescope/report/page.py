@@ -92,6 +92,17 @@ def _section(section: dict[str, Any], number: int) -> str:
                 "the certificate names.",
             )
         )
+    if section["surface"] is not None:
+        parts.append(
+            _figure(
+                "surface",
+                number,
+                "The merge surface",
+                "Loss over the pair's difference and the share of its outgoing weights, all else as at the permutation "
+                "point (large dot); heights are square roots of the loss above its lowest. The path also moves all else, "
+                "so it lies beside the surface. Turn it by dragging, or with the arrow keys.",
+            )
+        )
     parts.append("</div><h3>Certificate</h3>")
     if section["certificate"]:
         head, *rest = section["certificate"]
@@ -121,7 +132,7 @@ def render(sections: list[dict[str, Any]], *, command: str, version: str) -> str
         contents = f"<nav aria-label='contents'><ol>{links}</ol></nav>"
     title = _text(", ".join(str(section["title"]) for section in sections))
     body = "".join(_section(section, number) for number, section in enumerate(sections))
-    drawn = [{key: s[key] for key in ("curve", "residuals", "neurons", "spectrum")} for s in sections]
+    drawn = [{key: s[key] for key in ("curve", "residuals", "neurons", "spectrum", "surface")} for s in sections]
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

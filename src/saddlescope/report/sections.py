@@ -13,6 +13,7 @@ import numpy as np
 from saddlescope.critical.result import Certificate
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import Path
+from saddlescope.study.surface import Surface
 
 # Positions of the slider, and neurons drawn at most: the pair first.
 FRAMES, DRAWN = 121, 40
@@ -126,12 +127,23 @@ def spectrum(certificate: Certificate) -> dict[str, Any]:
     return {"parts": rows, "flat": flat, "index": certificate.index_range, "nullity": certificate.nullity_range}
 
 
+def merge_surface_numbers(found: Surface) -> dict[str, Any]:
+    """Return the merge surface's heights and the path beside it."""
+    return {
+        "x": _row(found.differences),
+        "y": _row(found.shares),
+        "losses": [_row(row) for row in found.losses],
+        "trace": [_row(row) for row in found.trace],
+    }
+
+
 def path_section(
     name: str,
     path: Path,
     lines: Sequence[str],
     *,
     certificate: Certificate | None = None,
+    surface: Surface | None = None,
     certificate_lines: Sequence[str] = (),
     without: str = "",
 ) -> dict[str, Any]:
@@ -142,6 +154,7 @@ def path_section(
         path: the path.
         lines: its summary, the verdict first.
         certificate: of its permutation point.
+        surface: the merge surface around it.
         certificate_lines: the certificate in words.
         without: why there is no certificate, in words.
     """
@@ -155,6 +168,7 @@ def path_section(
         "residuals": residuals(path),
         "neurons": neurons(path),
         "spectrum": None if certificate is None else spectrum(certificate),
+        "surface": None if surface is None else merge_surface_numbers(surface),
         "certificate": list(certificate_lines),
         "without": without,
         "facts": {
