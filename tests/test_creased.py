@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
@@ -126,6 +126,7 @@ def test_from_the_minimiser_itself_nothing_moves_and_a_wrong_crease_is_let_go():
 NUMBERS = st.floats(-3.0, 3.0).map(lambda number: round(number, 3))
 
 
+@example([(1.0, -1.0, -1.0)], -0.5, 1.0)  # turns before a crease behind which it would not have turned
 @given(
     st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=6), st.floats(-5.0, -0.01), st.floats(0.0, 4.0)
 )

@@ -186,7 +186,9 @@ def share_of_step(
     after = jnp.cumsum(jumps)
     before = after - jumps
     at = jnp.where(jnp.isfinite(times), times, 0.0)
-    turned = jnp.isfinite(times) & (slope + bend * at + after >= 0)
+    reached = slope + bend * at
+    # Beyond a crease, or already before it: at one with negative pressure the slope falls back below zero.
+    turned = jnp.isfinite(times) & ((reached + after >= 0) | (reached + before >= 0))
     first = jnp.argmax(turned)
     some = jnp.any(turned)
     # The slope may pass zero between two creases, or behind the last: there the step ends without one.

@@ -99,8 +99,8 @@ def _section(section: dict[str, Any], number: int) -> str:
                 number,
                 "The merge surface",
                 "Loss over the pair's difference and the share of its outgoing weights, all else as at the permutation "
-                "point (large dot); heights are square roots of the loss above its lowest. The path also moves all else, "
-                "so it lies beside the surface. Turn it by dragging, or with the arrow keys.",
+                "point (large dot); heights are square roots of the loss above its lowest. The path also moves all "
+                "else, so it lies beside the surface. Turn it by dragging, or with the arrow keys.",
             )
         )
     parts.append("</div><h3>Certificate</h3>")
