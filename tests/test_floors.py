@@ -20,7 +20,7 @@ FLOORS: list[dict[str, str]] = [
     {
         "numerics": "tangent linear newton creased descent flow continuation balls spectrum",
         "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks "
-        "creases",
+        "creases sharding",
     },
     {
         "paths": "result constraint follow events maxima mirror ending find",

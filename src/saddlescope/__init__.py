@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from saddlescope.problem.data import Data as Data
     from saddlescope.problem.networks import Perceptron as Perceptron
     from saddlescope.problem.problem import Problem as Problem
+    from saddlescope.problem.sharding import shard as shard
     from saddlescope.problem.weights import load_weights as load_weights
     from saddlescope.problem.weights import save_weights as save_weights
     from saddlescope.records.recheck import recheck_path as recheck_path
@@ -99,6 +100,7 @@ _HOMES = {
     "Data": "saddlescope.problem.data",
     "Perceptron": "saddlescope.problem.networks",
     "Problem": "saddlescope.problem.problem",
+    "shard": "saddlescope.problem.sharding",
     "load_weights": "saddlescope.problem.weights",
     "save_weights": "saddlescope.problem.weights",
     "load_path": "saddlescope.records.store",

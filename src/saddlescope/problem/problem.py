@@ -142,9 +142,13 @@ class Problem(eqx.Module):
         expected = (self.network.widths[0], self.network.widths[-1])
         if ends != expected:
             raise ShapeError("data and network do not fit", name="inputs, outputs", value=ends, expected=str(expected))
-        other = object.__new__(Problem)  # the data are laid out already: no second copy
+        return self.with_arrays({"network": network})
+
+    def with_arrays(self, fields: dict[str, Any]) -> "Problem":
+        """Return this problem with the named fields replaced as they are: nothing is laid out or checked again."""
+        other = object.__new__(Problem)
         for field in dataclasses.fields(self):
-            object.__setattr__(other, field.name, network if field.name == "network" else getattr(self, field.name))
+            object.__setattr__(other, field.name, fields.get(field.name, getattr(self, field.name)))
         return other
 
     @property

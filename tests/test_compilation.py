@@ -1,0 +1,127 @@
+"""Programs are compiled once per shape: counted by JAX's own events, never by time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import pytest
+
+from saddlescope.cli.main import keep_programs
+from saddlescope.critical.certify import certify
+from saddlescope.paths.find import find_path
+from saddlescope.paths.result import PathSettings
+from saddlescope.problem.data import Data
+from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem
+from saddlescope.problem.sources import toy, toy_teacher
+from saddlescope.training.train import train
+
+COMPILED: list[str] = []
+
+
+def _count(event: str, seconds: float, **_: object) -> None:
+    del seconds
+    if event.endswith("backend_compile_duration"):
+        COMPILED.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    COMPILED.clear()
+    yield COMPILED
+
+
+def follow(seed: int, pair: tuple[int, int], layer: int = 1, **settings):
+    network, teacher = toy_teacher("tanh", seed)
+    problem = Problem(network, toy("tanh", seed))
+    options = PathSettings(**{"steps": 6, "reach": 0.1, **settings})
+    return problem, find_path(problem, teacher, layer=layer, pair=pair, settings=options)
+
+
+@pytest.fixture(scope="module")
+def first():
+    """One whole path with its certificate: all programs of this shape are compiled after it."""
+    problem, path = follow(0, (3, 4), steps=20, reach=1e-4)
+    assert path.permutation_point is not None
+    certify(problem, path.permutation_point)
+    return problem, path
+
+
+def test_the_counter_sees_a_compilation():
+    with compilations() as seen:
+        jax.jit(lambda x: x * 3.0 + 1.25)(1.0)
+    assert len(seen) >= 1
+
+
+@pytest.mark.parametrize(
+    ("seed", "pair", "settings"),
+    [(0, (2, 3), {}), (0, (0, 1), {"steps": 11}), (1, (3, 4), {}), (0, (3, 4), {"reach": 0.3, "tolerance": 1e-9})],
+    ids=["another pair", "another number of distances", "another teacher and data", "another reach and tolerance"],
+)
+def test_equal_shapes_compile_nothing_anew(first, seed, pair, settings):
+    with compilations() as seen:
+        follow(seed, pair, **settings)
+    assert len(seen) == 0
+
+
+def test_a_certificate_of_an_equal_shape_compiles_nothing_anew(first):
+    problem, path = first
+    with compilations() as seen:
+        certify(problem, path.permutation_point)
+    assert len(seen) == 0
+
+
+def test_a_layer_of_equal_shape_compiles_nothing_anew(generator):
+    network = Perceptron((4, 4, 4, 4), "tanh")
+    x = generator.normal(size=(50, 4))
+    problem = Problem(network, Data(x, generator.normal(size=(50, 4))))
+    start = train(problem, adam_steps=50, max_newton=5).parameters
+    settings = PathSettings(steps=4, reach=0.5, max_iterations=8, polish=False)
+    find_path(problem, start, layer=1, pair=(0, 1), settings=settings)
+    with compilations() as seen:
+        find_path(problem, start, layer=2, pair=(0, 1), settings=settings)
+    assert len(seen) == 0
+
+
+def test_the_command_line_keeps_programs_unless_told_otherwise(tmp_path):
+    fresh = {"XDG_CACHE_HOME": str(tmp_path)}
+    keep_programs(fresh)
+    assert fresh["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "saddlescope")
+    told = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path)}
+    keep_programs(told)
+    assert told == {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path)}
+
+
+def test_a_second_run_of_the_program_reads_compiled_programs_instead_of_compiling(tmp_path):
+    words = ["train", "--widths", "2,3,1", "--activation", "tanh", "--data", "toy", "--adam-steps", "3", "--quiet"]
+    program = (
+        "import sys, os; from saddlescope.cli.main import keep_programs, run; keep_programs(os.environ)\n"
+        "import jax; seen = []\n"
+        "jax.monitoring.register_event_listener(lambda name, **_: seen.append(name))\n"
+        "run(sys.argv[1:]); print(seen.count('/jax/compilation_cache/cache_misses'))\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    misses = []
+    for name in ("one", "two"):
+        command = [sys.executable, "-c", program, *words, "--out", str(tmp_path / f"{name}.safetensors")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert (tmp_path / f"{name}.safetensors").is_file(), done.stderr
+        assert done.stderr == ""
+        misses.append(int(done.stdout.splitlines()[-1]))
+    assert misses[0] > 3
+    assert misses[1] == 0
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+
+def test_nothing_is_kept_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    keep_programs(environment)
+    assert "JAX_COMPILATION_CACHE_DIR" not in environment
