@@ -2,13 +2,14 @@
 
     SADDLESCOPE_DATA=FOLDER python benchmarks/mnist_speed.py --width 25 > benchmarks/results/mnist_speed.txt
 
-The first distances of 100 log-spaced ones (to 1e-4 of the first), each method warm-started from its own last point, down
-to the same tangential gradient norm: 1e-4 of the gradient that the first change of distance brings about. A gradient is
-one pass; a Hessian product is charged with the time that it takes, in gradients, measured in the same run. L-BFGS works
-in the eliminated coordinates: the surface's retraction is put before the loss.
+The first distances of 100 log-spaced ones (to 1e-4 of the first), each method warm-started from its own last point,
+down to the same tangential gradient norm: 1e-4 of the gradient that the first change of distance brings about. A
+gradient is one pass; a Hessian product is charged with the time that it takes, in gradients, measured in the same
+run. L-BFGS works in the eliminated coordinates: the surface's retraction is put before the loss.
 """
 
 import argparse
+import contextlib
 import resource
 import time
 
@@ -112,16 +113,9 @@ def main() -> None:
                         raise StopIteration  # as soon as our own condition holds, not theirs
                     return float(value), np.asarray(slope)
 
-                try:
-                    optimize.minimize(
-                        counted,
-                        np.asarray(y),
-                        jac=True,
-                        method="L-BFGS-B",
-                        options={"gtol": 0, "ftol": 0, "maxcor": 30},
-                    )
-                except StopIteration:
-                    pass
+                options_there = {"gtol": 0, "ftol": 0, "maxcor": 30}
+                with contextlib.suppress(StopIteration):
+                    optimize.minimize(counted, np.asarray(y), jac=True, method="L-BFGS-B", options=options_there)
                 y = surface.retract(y, jnp.asarray(d))
                 total += count
                 here = settle(

@@ -5,9 +5,9 @@
 Every method minimises the same loss under the same constraints (pair 3,4 at a given incoming distance, the difference
 of the outgoing weights tied to it), warm-started from the distance before; all call one compiled loss and gradient,
 but for PyTorch, which has its own. Residuals are judged by `judge`, in NumPy alone: the network's gradient written
-out, made tangential to the constraints by least squares. Slow methods do a part of the distances (every n-th, started from our
-own minimiser one distance before), and "per distance" is what compares. A Hessian counts as its number of products,
-and a Hessian product as two gradients.
+out, made tangential to the constraints by least squares. Slow methods do a part of the distances (every n-th, started
+from our own minimiser one distance before), and "per distance" is what compares. A Hessian counts as its number of
+products, and a Hessian product as two gradients.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def by_torch(setting: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray,
         return out
 
     search = torch.optim.LBFGS(
-        [y], max_iter=20000, max_eval=40000, tolerance_grad=1e-12, tolerance_change=0.0, history_size=30,
+        [y], max_iter=3000, max_eval=6000, tolerance_grad=1e-12, tolerance_change=0.0, history_size=30,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
     count = 0
@@ -291,13 +291,13 @@ def main() -> None:
     alone = ", ".join(f"{pair[0]}{pair[1]} {seconds:.1f}" for pair, seconds in zip(pairs, each, strict=True))
     print(f"# all ten pairs, one after the other: {time.perf_counter() - began:.1f} s ({alone})", flush=True)
     methods = {
-        "slsqp": ("SciPy SLSQP", by_slsqp, 20, "gradients"),
-        "trust": ("SciPy trust-constr", by_trust, 40, "gradients"),
+        "slsqp": ("SciPy SLSQP", by_slsqp, 40, "gradients"),
+        "trust": ("SciPy trust-constr", by_trust, 70, "gradients"),
         "lbfgs": ("SciPy L-BFGS, eliminated", eliminated_lbfgs, 20, "gradients"),
-        "torch": ("PyTorch L-BFGS, eliminated", by_torch, 20, "gradients"),
+        "torch": ("PyTorch L-BFGS, eliminated", by_torch, 70, "gradients"),
         "optimistix": ("Optimistix BFGS, eliminated", by_optimistix(lift, problem), 20, "gradients"),
-        "flow": ("gradient flow (Kvaerno5)", by_ours(setting, "flow", 1), 20, "steps"),
-        "descent": ("gradient descent ([B19])", by_ours(setting, "descent", 1000), 40, "gradients"),
+        "flow": ("gradient flow (Kvaerno5)", by_ours(setting, "flow", 1), 40, "steps"),
+        "descent": ("gradient descent ([B19])", by_ours(setting, "descent", 300), 70, "gradients"),
     }
     for key in options.only.split(","):
         name, solve, every, unit = methods[key]
