@@ -36,7 +36,9 @@ FLOORS: list[dict[str, str]] = [
     {"records": "schema provenance store recheck"},
     {"sweeps": "plan executors run resume", "plots": "path regimes"},
     {"report": "sections page"},
-    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report main"},
+    {
+        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report completion main"
+    },
     {"": "__init__ __main__"},
 ]
 PLACES = {
