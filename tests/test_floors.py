@@ -31,7 +31,7 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
-        "claims counterexamples"
+        "claims counterexamples configuration"
     },
     {"records": "schema provenance store recheck"},
     {"sweeps": "plan executors run resume", "plots": "path regimes"},
