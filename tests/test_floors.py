@@ -37,7 +37,8 @@ FLOORS: list[dict[str, str]] = [
     {"sweeps": "plan executors run resume", "plots": "path regimes"},
     {"report": "sections page"},
     {
-        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report completion main"
+        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "
+        "completion main"
     },
     {"": "__init__ __main__"},
 ]
