@@ -31,12 +31,15 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
-        "claims counterexamples"
+        "claims counterexamples configuration"
     },
     {"records": "schema provenance store recheck"},
     {"sweeps": "plan executors run resume", "plots": "path regimes"},
     {"report": "sections page"},
-    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report main"},
+    {
+        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "
+        "completion main"
+    },
     {"": "__init__ __main__"},
 ]
 PLACES = {

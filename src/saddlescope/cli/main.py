@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError
 
 from saddlescope.cli.certify import certify
 from saddlescope.cli.claims import claims
+from saddlescope.cli.completion import add_completion
 from saddlescope.cli.count import count
 from saddlescope.cli.demo import demo
 from saddlescope.cli.expand import expand
@@ -46,6 +47,7 @@ def build() -> App:
     )
     for command in (demo, train, path, certify, walk, count, expand, reduce, shrink, claims, report):
         app.command(command)
+    add_completion(app)
     return app
 
 

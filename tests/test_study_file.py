@@ -1,0 +1,102 @@
+"""A study's file: what a file may hold, and one clear line, before anything is computed, for what it may not."""
+
+import inspect
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saddlescope.cli.certify import certify
+from saddlescope.cli.path import path
+from saddlescope.cli.train import train
+from saddlescope.cli.walk import walk
+from saddlescope.errors import SettingsError
+from saddlescope.study.configuration import CertifyTable, PathTable, Study, TrainTable, WalkTable, load_study
+
+WHOLE = """
+data = "toy"
+weight_decay = 0
+[train]
+widths = [2, 5, 1]
+activation = "tanh"
+[path]
+layer = 1
+pairs = [[0, 3], [1, 2]]
+[certify]
+prove = true
+[walk]
+to = [3, 1, 2, 0, 4]
+[report]
+"""
+
+
+def _load(tmp_path: Path, text: str) -> Study:
+    file = tmp_path / "study.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_study(file)
+
+
+def test_a_whole_study_is_read_with_its_defaults(tmp_path: Path) -> None:
+    study = _load(tmp_path, WHOLE)
+    assert study.train == TrainTable(widths=(2, 5, 1), activation="tanh")
+    assert study.path == PathTable(layer=1, pairs=((0, 3), (1, 2)))
+    assert study.certify == CertifyTable(prove=True)
+    assert study.walk == WalkTable(to=(3, 1, 2, 0, 4))
+    assert study.report is not None
+    assert isinstance(study.weight_decay, float)
+
+
+@pytest.mark.parametrize(
+    ("table", "command"), [(TrainTable, train), (PathTable, path), (CertifyTable, certify), (WalkTable, walk)]
+)
+def test_the_tables_have_the_commands_defaults(table: Any, command: Any) -> None:
+    options = inspect.signature(command).parameters
+    compared = 0
+    for entry in fields(table):
+        if entry.name in options and entry.default is not MISSING:
+            assert entry.default == options[entry.name].default, entry.name
+            compared += 1
+    assert compared >= 2
+
+
+BASE = 'data = "toy"\nnetwork = "net.safetensors"\n'
+PATH = BASE + "[path]\nlayer = 1\n"
+MISTAKES = {
+    "unknown key": (PATH + 'solvr = "newton"', r"unknown key in \[path\]: key=solvr. Did you mean solver\?"),
+    "unknown table": (BASE + "[certfy]", r"unknown key in the top of the file: key=certfy. Did you mean certify\?"),
+    "nothing near": (PATH + "qqqq = 1", "key=qqqq; expected layer, pairs, distance"),
+    "missing key": (BASE + "[path]", r"a key is missing in \[path\]: key=layer"),
+    "a text for a number": (PATH + 'steps = "many"', "path.steps='many'; expected a whole number, 1 or more"),
+    "a truth for a number": (PATH + "steps = true", "path.steps=True; expected a whole number"),
+    "a number for a truth": (PATH + "[certify]\nprove = 1", "certify.prove=1; expected true or false"),
+    "out of range": (PATH + "steps = 0", "path.steps=0; expected a whole number, 1 or more"),
+    "a reach of one": (PATH + "reach = 1", "path.reach=1; expected a number, between 0 and 1"),
+    "not a number": (PATH + "tolerance = nan", "path.tolerance=nan; expected a number, above 0"),
+    "no choice": (PATH + 'distance = "far"', "path.distance='far'; expected incoming, joint, tied"),
+    "a word for pairs": (PATH + 'pairs = "some"', 'path.pairs=\'some\'; expected "all", "closest", or a list'),
+    "a pair of itself": (PATH + "pairs = [[1, 1]]", "two different neurons"),
+    "a pair twice": (PATH + "pairs = [[0, 1], [1, 0]]", "each pair once"),
+    "a pair of three": (PATH + "pairs = [[0, 1, 2]]", "two different neurons"),
+    "no pairs": (PATH + "pairs = []", "two different neurons"),
+    "a neuron left out": (PATH + "[walk]\nto = [0, 2]", "each neuron once, from 0"),
+    "no neurons": (PATH + "[walk]\nto = []", "each neuron once, from 0"),
+    "a table that is none": (BASE + "path = 3", "path=3; expected a table"),
+    "no network": ('data = "toy"', "network=neither"),
+    "two networks": (WHOLE.replace('data = "toy"', BASE), "network=both"),
+    "no runs to certify": (BASE + "[certify]", r"certify=given; expected \[path\]"),
+    "labels of a network": (BASE + 'loss = "cross-entropy"\ntarget = "network"', "needs the data's labels"),
+    "no TOML": ("data = ", "is no TOML"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_a_study_s_file_is_told_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        _load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_s_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_study(tmp_path / "none.toml")
