@@ -20,6 +20,7 @@ from references.synthetic_paths import EVENT_KINDS, NODES, synthetic_path
 from saddlescope.critical.result import Certificate, Inertia, Kind, Part
 from saddlescope.errors import StorageError
 from saddlescope.outcomes import Outcome
+from saddlescope.plots.canvas import BLUE, ORANGE
 from saddlescope.plots.neurons import plot_neurons
 from saddlescope.plots.path import (
     path_figure,
@@ -251,8 +252,13 @@ def test_a_walk_that_stays_exactly_equal_has_no_logarithmic_axis(axes: Axes) -> 
 
 
 def test_the_spectrum_shows_each_block_in_rising_order_and_the_zeros_that_symmetry_explains(axes: Axes) -> None:
-    values = {"symmetric": np.array([3.0, 0.5]), "antisymmetric": np.array([2.0, -1.0])}
-    parts = tuple(Part(name, "dense", Inertia.of(v, np.full(2, 1e-9))) for name, v in values.items())
+    values = {"symmetric": np.array([3.0, 0.5]), "antisymmetric, layer 1 copies (0, 3)": np.array([2.0, -1.0])}
+    parts = tuple(
+        Part(
+            name if name == "symmetric" else f"{name}, layer 1 copies (0, 3)", "dense", Inertia.of(v, np.full(2, 1e-9))
+        )
+        for name, v in values.items()
+    )
     certificate = Certificate(
         verdict=Kind.SADDLE,
         index=1,
@@ -279,7 +285,7 @@ def test_the_spectrum_shows_each_block_in_rising_order_and_the_zeros_that_symmet
     assert plot_spectrum(certificate, axes) is axes
     drawn = [y for _, y in _lines(axes)]
     assert [y.tolist() for y in drawn][:3] == [[0.5, 3.0], [-1.0, 2.0], [0.0, 0.0, 0.0]]
-    assert {"symmetric", "antisymmetric", "zero by symmetry"} == set(_legend(axes))
+    assert [line.get_color() for line in axes.get_lines()][:2] == [BLUE, ORANGE]
 
 
 def test_the_surface_is_drawn_with_the_path_above_it(axes: Axes) -> None:
@@ -291,11 +297,13 @@ def test_the_surface_is_drawn_with_the_path_above_it(axes: Axes) -> None:
     np.testing.assert_array_equal(np.stack([x, y], axis=1), trace[:, :2])
 
 
-def test_a_neurons_track_starts_and_ends_where_the_swap_puts_it(axes: Axes) -> None:
+def test_the_neurons_tracks_are_the_stored_nodes_up_to_a_rotation_and_a_shift(axes: Axes) -> None:
     path = synthetic_path()
     assert plot_neurons(path, axes) is axes
     tracks = [np.stack(line) for line in _lines(axes) if len(line[0]) > 1]
-    l, m = path.pair
-    np.testing.assert_allclose(tracks[l][:, -1], tracks[m][:, 0], atol=1e-12)
-    np.testing.assert_allclose(tracks[m][:, -1], tracks[l][:, 0], atol=1e-12)
+    vectors = np.concatenate([path.parameters["0.weight"], path.parameters["0.bias"][..., None]], axis=2)
+    rows = vectors.reshape(-1, 3) - vectors.reshape(-1, 3).mean(axis=0)
+    drawn = np.stack(tracks, axis=0).transpose(2, 0, 1).reshape(-1, 2)
+    largest = np.linalg.eigvalsh(rows.T @ rows)[:0:-1]
+    np.testing.assert_allclose(drawn.T @ drawn, np.diag(largest), atol=1e-9 * largest[0])
     assert _legend(axes) == [f"neuron {unit}" for unit in sorted(path.pair)]

@@ -7,18 +7,17 @@ from saddlescope.paths.mirror import position
 from saddlescope.paths.result import Path
 from saddlescope.plots.canvas import BLUE, GREY, ORANGE, axes_or_new
 
-FRAMES = 61
-
 
 def plot_neurons(path: Path, axes: Axes | None = None) -> Axes:
-    """Draw every neuron's incoming vector over all of t that the path has, its start as a dot, the pair in colour.
+    """Draw every neuron's incoming vector up to the permutation point, its start as a dot, the pair in colour.
+
+    The second half of the path is the mirror image, on which both of the pair go on along each other's track.
 
     Vectors of two components are drawn as they are; longer ones in the plane of their two principal components over
     the whole path, whose share of the variance the labels give. **What looks close there need not be close.**
     """
     axes = axes_or_new(axes)
-    last = 1.0 if path.permutation_point is not None else float(path.times[-1])
-    frames = np.stack([path.neurons.incoming_vectors(position(path, t)) for t in np.linspace(0.0, last, FRAMES)])
+    frames = np.stack([path.neurons.incoming_vectors(position(path, float(t))) for t in path.times])
     names = ("incoming component 1", "incoming component 2")
     if frames.shape[2] != 2:
         rows = frames.reshape(-1, frames.shape[2])
@@ -28,7 +27,7 @@ def plot_neurons(path: Path, axes: Axes | None = None) -> Axes:
         # A layer with one input has one component only; the second is then zero everywhere.
         shares, missing = np.append(shares, 0.0)[:2], max(0, 2 - len(directions))
         flat = np.pad(centred @ directions[:2].T, ((0, 0), (0, missing)))
-        frames = flat.reshape(FRAMES, -1, 2)
+        frames = flat.reshape(len(path.times), -1, 2)
         names = tuple(f"component {k + 1} ({share:.0f} % of the variance)" for k, share in enumerate(shares))
     for unit in range(frames.shape[1]):
         colour = dict(zip(path.pair, (BLUE, ORANGE), strict=True)).get(unit, GREY)

@@ -22,7 +22,7 @@ def plot_spectrum(certificate: Certificate, axes: Axes | None = None) -> Axes:
         values, bounds = part.inertia.values[order], part.inertia.bounds[order]
         places = np.arange(place, place + len(values))
         label = part.name if part.times == 1 else f"{part.name}, {part.times} times"
-        colour = COLOURS.get(part.name, GREY)
+        colour = COLOURS.get(part.name.split(",")[0], GREY)
         axes.errorbar(places, values, yerr=bounds, fmt=".", color=colour, ms=4, elinewidth=0.8, label=label)
         sizes.extend(np.abs(values[np.isfinite(values)]))
         place += len(values)
@@ -36,5 +36,6 @@ def plot_spectrum(certificate: Certificate, axes: Axes | None = None) -> Axes:
     axes.set_xlabel("eigenvalue, in rising order within its block")
     axes.set_ylabel("eigenvalue of the Hessian")
     if certificate.parts or certificate.symmetry_nullity:
-        axes.legend(frameon=False)
+        # Above the axes: inside it would hide a negative eigenvalue, which the verdict hangs on.
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False)
     return axes
