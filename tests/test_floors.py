@@ -34,7 +34,7 @@ FLOORS: list[dict[str, str]] = [
         "claims counterexamples configuration"
     },
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors run resume", "plots": "path regimes"},
+    {"sweeps": "plan executors run resume", "plots": "canvas path regimes neurons spectrum walk surface"},
     {"report": "sections page"},
     {
         "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "

@@ -17,8 +17,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from references.synthetic_paths import EVENT_KINDS, NODES, synthetic_path
+from saddlescope.critical.result import Certificate, Inertia, Kind, Part
 from saddlescope.errors import StorageError
 from saddlescope.outcomes import Outcome
+from saddlescope.plots.canvas import BLUE, ORANGE
+from saddlescope.plots.neurons import plot_neurons
 from saddlescope.plots.path import (
     path_figure,
     plot_accuracy,
@@ -28,6 +31,12 @@ from saddlescope.plots.path import (
     plot_outgoing,
     save_figure,
 )
+from saddlescope.plots.spectrum import plot_spectrum
+from saddlescope.plots.surface import plot_surface
+from saddlescope.plots.walk import plot_walk
+from saddlescope.study.surface import Surface
+from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.valleys.result import Move, MoveKind, Route, Scan, Walk
 
 EVERY = (plot_loss, plot_distance, plot_gradient, plot_outgoing, plot_accuracy)
 
@@ -198,3 +207,103 @@ def test_drawing_needs_no_display_and_never_loads_pyplot() -> None:
     code = "import sys, saddlescope.plots.path; print('matplotlib.pyplot' in sys.modules)"
     here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.check_output([sys.executable, "-c", code], env=here, text=True).strip() == "False"
+
+
+@pytest.mark.parametrize("plot", EVERY)
+def test_a_plot_without_axes_draws_into_new_ones_that_the_global_state_does_not_know(plot: Any) -> None:
+    axes = plot(synthetic_path())
+    assert isinstance(axes, Axes)
+    assert axes is not plot(synthetic_path())
+
+
+def _walk(losses: np.ndarray) -> Walk:
+    segments = len(losses)
+    neurons = Neurons(incoming=(Slice("in", axis=0),), outgoing=(Slice("out", axis=1),))
+    moves = tuple(Move(MoveKind.TRANSFER, 0, 1) for _ in range(segments))
+    route = Route(start={}, neurons=neurons, pair=(0, 1), permutation=(1, 0), moves=moves)
+    zeros = np.zeros_like(losses)
+    scan = Scan(
+        loss=1.0,
+        gradient_norm=0.0,
+        largest_output=1.0,
+        losses=losses,
+        gradient_norms=zeros,
+        output_deviations=zeros,
+        tolerance=1e-8,
+    )
+    return Walk(layer=1, route=route, scan=scan, seconds=0.0)
+
+
+def test_a_walk_shows_every_deviation_that_is_not_zero_and_counts_the_others(axes: Axes) -> None:
+    losses = 1.0 + np.array([[0.0, 1e-12, -3e-12], [0.0, 2e-12, 0.0]])
+    assert plot_walk(_walk(losses), axes) is axes
+    x, y = _lines(axes)[0]
+    deviations = np.abs(losses - 1.0).ravel()
+    np.testing.assert_array_equal(y, deviations[deviations > 0])
+    np.testing.assert_allclose(x, np.array([2, 3, 5]) / 6)
+    assert axes.get_yscale() == "log"
+    assert _legend(axes) == ["measured; 3 points exactly 0"]
+
+
+def test_a_walk_that_stays_exactly_equal_has_no_logarithmic_axis(axes: Axes) -> None:
+    plot_walk(_walk(np.ones((2, 3))), axes)
+    assert axes.get_yscale() == "linear"
+    FigureCanvasAgg(axes.figure).draw()  # type: ignore[arg-type]
+
+
+def test_the_spectrum_shows_each_block_in_rising_order_and_the_zeros_that_symmetry_explains(axes: Axes) -> None:
+    values = {"symmetric": np.array([3.0, 0.5]), "antisymmetric, layer 1 copies (0, 3)": np.array([2.0, -1.0])}
+    parts = tuple(
+        Part(
+            name if name == "symmetric" else f"{name}, layer 1 copies (0, 3)", "dense", Inertia.of(v, np.full(2, 1e-9))
+        )
+        for name, v in values.items()
+    )
+    certificate = Certificate(
+        verdict=Kind.SADDLE,
+        index=1,
+        nullity=3,
+        index_range=(1, 1),
+        nullity_range=(3, 3),
+        symmetry_nullity=3,
+        loss=1.0,
+        gradient_norm=0.0,
+        refined_gradient_norm=0.0,
+        distance=0.0,
+        groups=(),
+        flat=(),
+        parts=parts,
+        method="dense",
+        methods={},
+        error_bound=1e-9,
+        tolerance="",
+        reasons=(),
+        not_shown=(),
+        evaluations={},
+        seconds=0.0,
+    )
+    assert plot_spectrum(certificate, axes) is axes
+    drawn = [y for _, y in _lines(axes)]
+    assert [y.tolist() for y in drawn][:3] == [[0.5, 3.0], [-1.0, 2.0], [0.0, 0.0, 0.0]]
+    assert [line.get_color() for line in axes.get_lines()][:2] == [BLUE, ORANGE]
+
+
+def test_the_surface_is_drawn_with_the_path_above_it(axes: Axes) -> None:
+    grid = np.linspace(-1, 1, 5)
+    trace = np.array([[1.0, 0.3, 2.0], [0.0, 0.5, 3.0]])
+    surface = Surface(grid, grid, np.add.outer(grid**2, grid**2), trace)
+    assert plot_surface(surface, axes) is axes
+    x, y = _lines(axes)[0]
+    np.testing.assert_array_equal(np.stack([x, y], axis=1), trace[:, :2])
+
+
+def test_the_neurons_tracks_are_the_stored_nodes_up_to_a_rotation_and_a_shift(axes: Axes) -> None:
+    path = synthetic_path()
+    assert plot_neurons(path, axes) is axes
+    tracks = [np.stack(line) for line in _lines(axes) if len(line[0]) > 1]
+    vectors = np.concatenate([path.parameters["0.weight"], path.parameters["0.bias"][..., None]], axis=2)
+    rows = vectors.reshape(-1, 3) - vectors.reshape(-1, 3).mean(axis=0)
+    drawn = np.stack(tracks, axis=0).transpose(2, 0, 1).reshape(-1, 2)
+    largest = np.linalg.eigvalsh(rows.T @ rows)[:0:-1]
+    np.testing.assert_allclose(drawn.T @ drawn, np.diag(largest), atol=1e-9 * largest[0])
+    assert _legend(axes) == [f"neuron {unit}" for unit in sorted(path.pair)]

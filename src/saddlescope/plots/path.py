@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from saddlescope.errors import StorageError
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.result import Path
+from saddlescope.plots.canvas import BLUE, GREEN, GREY, ORANGE, RED, axes_or_new
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -48,8 +47,9 @@ def _mark_events(path: Path, axes: Axes, places: np.ndarray) -> None:
         axes.plot(places[event.node], event.loss, marker, color=colour, ms=5, label=text, zorder=4, clip_on=False)
 
 
-def plot_loss(path: Path, axes: Axes) -> Axes:
+def plot_loss(path: Path, axes: Axes | None = None) -> Axes:
     """Draw L along gamma(t); with a permutation point the whole of t in [0, 1], else the part that was followed."""
+    axes = axes_or_new(axes)
     axes.plot(path.times, path.losses, color=BLUE, lw=1.3)
     point = path.permutation_point
     if point is not None:
@@ -88,8 +88,9 @@ def _fall_to_the_right(path: Path, axes: Axes) -> None:
         axes.set_xlim(1.3 * shown.max(), shown.min() / 1.3)
 
 
-def plot_distance(path: Path, axes: Axes) -> Axes:
+def plot_distance(path: Path, axes: Axes | None = None) -> Axes:
     """Draw L against the distance of the pair, falling to the right; dots where the tolerance was met."""
+    axes = axes_or_new(axes)
     keep = _positive(path)
     axes.plot(path.distances[keep], path.losses[keep], color=BLUE, lw=1.0)
     asked = keep & (path.kinds == "asked") & path.converged
@@ -104,8 +105,9 @@ def plot_distance(path: Path, axes: Axes) -> Axes:
     return axes
 
 
-def plot_gradient(path: Path, axes: Axes) -> Axes:
+def plot_gradient(path: Path, axes: Axes | None = None) -> Axes:
     """Draw the tangential and the full gradient norm against the distance, with the tolerance, without the start."""
+    axes = axes_or_new(axes)
     keep = _positive(path) & (path.kinds == "asked") & (path.times > 0)
     for values, colour, label in (
         (path.full_gradient_norms, GREY, "full"),
@@ -122,8 +124,9 @@ def plot_gradient(path: Path, axes: Axes) -> Axes:
     return axes
 
 
-def plot_outgoing(path: Path, axes: Axes) -> Axes:
+def plot_outgoing(path: Path, axes: Axes | None = None) -> Axes:
     """Draw the norms of both outgoing vectors against the distance: a channel shows as growth like 1/distance."""
+    axes = axes_or_new(axes)
     keep = _positive(path)
     l, m = path.pair
     for column, colour, label in ((0, BLUE, f"$|a_{{{l}}}|$"), (1, ORANGE, f"$|a_{{{m}}}|$")):
@@ -135,12 +138,13 @@ def plot_outgoing(path: Path, axes: Axes) -> Axes:
     return axes
 
 
-def plot_accuracy(path: Path, axes: Axes) -> Axes:
+def plot_accuracy(path: Path, axes: Axes | None = None) -> Axes:
     """Draw the accuracy along gamma(t).
 
     Raises:
         ValueError: the path holds no accuracies.
     """
+    axes = axes_or_new(axes)
     if path.accuracies is None:
         raise ValueError("this path was followed on data without labels: accuracies=None")
     percent = 100.0 * path.accuracies
