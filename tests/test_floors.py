@@ -38,7 +38,7 @@ FLOORS: list[dict[str, str]] = [
     {"report": "sections page"},
     {
         "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "
-        "completion main"
+        "study completion main"
     },
     {"": "__init__ __main__"},
 ]

@@ -1,6 +1,8 @@
 """A study's file: what a file may hold, and one clear line, before anything is computed, for what it may not."""
 
 import inspect
+import json
+import shutil
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,12 @@ from typing import Any
 import pytest
 
 from saddlescope.cli.certify import certify
+from saddlescope.cli.main import run
 from saddlescope.cli.path import path
 from saddlescope.cli.train import train
 from saddlescope.cli.walk import walk
 from saddlescope.errors import SettingsError
+from saddlescope.records.store import load_path
 from saddlescope.study.configuration import CertifyTable, PathTable, Study, TrainTable, WalkTable, load_study
 
 WHOLE = """
@@ -100,3 +104,87 @@ def test_a_mistake_in_a_study_s_file_is_told_in_one_line(tmp_path: Path, text: s
 def test_a_study_s_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load_study(tmp_path / "none.toml")
+
+
+TINY = (Path(__file__).parent.parent / "examples" / "study.toml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int]:
+    """The example's study, run once: its file, its folder, its exit code."""
+    here = tmp_path_factory.mktemp("study")
+    (here / "study.toml").write_text(TINY, encoding="utf-8")
+    return here / "study.toml", here / "out", run(["study", str(here / "study.toml"), "--out", str(here / "out")])
+
+
+def test_the_example_makes_runs_certificates_walks_and_a_page(ended) -> None:
+    _, out, code = ended
+    told = json.loads((out / "study.json").read_text())
+    found = [row["ending"] == "permutation-point" and row["verdict"] != "undecided" for row in told["runs"]]
+    assert code == (0 if all(found) else 1)
+    assert [row["pair"] for row in told["runs"]] == [[0, 1], [2, 3]]
+    for row in told["runs"]:
+        path = load_path(row["run"])
+        assert path.ending.value == row["ending"]
+        name = Path(row["run"]).stem
+        point = row["ending"] == "permutation-point"
+        assert (out / f"{name}.walk.json").is_file() == point
+        assert (out / f"{name}.certificate.json").is_file() == point
+    assert any(found)
+    assert "<h2" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_run_again_it_keeps_what_is_there_to_the_byte(ended, capfd) -> None:
+    file, out, code = ended
+    before = {str(place): place.stat().st_mtime_ns for place in out.rglob("arrays.nc")}
+    assert run(["study", str(file), "--out", str(out), "--json"]) == code
+    told = json.loads(capfd.readouterr().out)
+    assert all(row["kept"] for row in told["runs"])
+    assert before == {str(place): place.stat().st_mtime_ns for place in out.rglob("arrays.nc")}
+
+
+def test_a_run_that_is_missing_is_all_that_is_computed(ended) -> None:
+    file, out, code = ended
+    shutil.rmtree(out / "pair-0-1.saddle")
+    assert run(["study", str(file), "--out", str(out), "--quiet"]) == code
+    told = json.loads((out / "study.json").read_text())
+    assert [row["kept"] for row in told["runs"]] == [False, True]
+
+
+def test_another_study_is_not_written_over_the_first(ended, capfd) -> None:
+    file, out, _ = ended
+    other = file.with_name("other.toml")
+    other.write_text(TINY.replace("steps = 20", "steps = 21"), encoding="utf-8")
+    held = (out / "study.json").read_bytes()
+    assert run(["study", str(other), "--out", str(out)]) == 2
+    error = capfd.readouterr().err
+    assert error == ("error: the output holds another study: changed=path. Use another --out, or --overwrite.\n")
+    assert (out / "study.json").read_bytes() == held
+
+
+def test_a_folder_that_is_no_study_is_left_alone(ended, tmp_path, capfd) -> None:
+    assert run(["study", str(ended[0]), "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "is no study's" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pairs_and_walk_must_fit_the_layer(tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = TINY.replace("adam_steps = 1500", "adam_steps = 1\nnewton_steps = 0")
+    for old, new, word in (
+        ("[2, 3]]", "[2, 4]]", "no such neuron"),
+        ("to = [1, 0, 3, 2]", "to = [1, 0]", "not a permutation of the layer"),
+        ("layer = 1", "layer = 2", "no such hidden layer"),
+    ):
+        Path("s.toml").write_text(short.replace(old, new), encoding="utf-8")
+        assert run(["study", "s.toml", "--out", f"out-{word[:5]}-{len(word)}"]) == 2
+        error = capfd.readouterr().err.splitlines()[-1]
+        assert word in error
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name_before_anything_is_made(tmp_path, capfd) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(TINY.replace("steps = 20", "stepps = 20"), encoding="utf-8")
+    assert run(["study", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "Did you mean steps?" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()

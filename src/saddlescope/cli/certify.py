@@ -88,7 +88,7 @@ def certify(
     if point is not None:
         found = certify_point(problem, point, gradient_tolerance=gradient_tolerance, steps=steps)
     rows = _along(problem, path, along) if along else None
-    proof = _prove(problem, point) if prove and point is not None else None
+    proof = prove_point(problem, point) if prove and point is not None else None
     if json:
         print_json(certificate_json(found, path, rows, proof))
     for line in certificate_lines(found, path, rows, proof):
@@ -122,7 +122,7 @@ def _along(problem: "Problem", path: Any, count: int) -> Any:
     return certify_along(problem, path, count=count)
 
 
-def _prove(problem: "Problem", point: Any) -> Any:
+def prove_point(problem: "Problem", point: Any) -> Any:
     """Return the proof for a network's parameters, or for a permutation point's reduced network and its lift."""
     import numpy as np
 

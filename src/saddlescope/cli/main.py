@@ -22,6 +22,7 @@ from saddlescope.cli.path import path
 from saddlescope.cli.reduce import reduce
 from saddlescope.cli.report import report
 from saddlescope.cli.shrink import shrink
+from saddlescope.cli.study import study
 from saddlescope.cli.train import train
 from saddlescope.cli.walk import walk
 from saddlescope.errors import SaddlescopeError
@@ -45,7 +46,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for command in (demo, train, path, certify, walk, count, expand, reduce, shrink, claims, report):
+    for command in (demo, train, path, certify, walk, count, expand, reduce, shrink, claims, report, study):
         app.command(command)
     add_completion(app)
     return app

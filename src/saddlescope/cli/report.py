@@ -50,18 +50,12 @@ def report(
     page = out or runs[0].with_suffix(".html")
     free_file(page, overwrite=overwrite)
     import shlex
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as version_of
 
     from saddlescope.report.page import render, save_page
 
-    sections = [_section(run, net, data) for run in runs]
+    sections = [section_of(run, net, data) for run in runs]
     command = shlex.join(["saddlescope", "report", *map(str, runs), "--out", str(page)])
-    try:
-        version = version_of("saddlescope")
-    except PackageNotFoundError:
-        version = "not installed"
-    text = render(sections, command=command, version=version)
+    text = render(sections, command=command, version=version_words())
     save_page(text, page)
     told = {"out": str(page), "bytes": len(text.encode("utf-8")), "runs": [section["verdict"] for section in sections]}
     if json:
@@ -70,7 +64,18 @@ def report(
     return 0
 
 
-def _section(run: Path, net: Path | None, data: str | None) -> dict[str, Any]:
+def version_words() -> str:
+    """Return the installed version, in words where there is none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("saddlescope")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def section_of(run: Path, net: Path | None, data: str | None) -> dict[str, Any]:
+    """Return what the page shows of one stored run; its point is certified if network and data are at hand."""
     from saddlescope.cli.summary import certificate_lines, path_lines
     from saddlescope.records.store import load_path
     from saddlescope.report.sections import path_section
