@@ -1,6 +1,7 @@
 """What several commands share: words turned into values, each mistake one clear line."""
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -113,6 +114,22 @@ def print_json(value: Any) -> None:
     """Print exactly one JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document under a temporary name, then rename it.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        what = f"the document cannot be written ({error.strerror})"
+        raise StorageError(what, name="out", value=path, expected="a disk with room for it") from error
 
 
 def say(text: str, *, quiet: bool = False) -> None:

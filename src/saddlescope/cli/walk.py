@@ -1,13 +1,10 @@
 """saddlescope walk: from the permutation point of a run to any permutation of the layer's neurons, at equal loss."""
 
-import json as json_text
-import os
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.options import free_file, numbers, print_json, say
+from saddlescope.cli.options import free_file, numbers, print_json, say, write_json
 from saddlescope.cli.progress import progress_bar
-from saddlescope.errors import StorageError
 
 LINES = 60
 """More segments are not told one by one to a person."""
@@ -87,7 +84,7 @@ def walk(
             )
     content = _document(run, path, found)
     if out is not None and found is not None:
-        _write(out, content)
+        write_json(out, content)
     if json:
         print_json(content)
     for line in _lines(path, found):
@@ -126,22 +123,6 @@ def _document(run: FilePath, path: "Path", found: "Walk | None") -> dict[str, An
             "seconds": found.seconds,
         }
     )
-
-
-def _write(out: FilePath, content: dict[str, Any]) -> None:
-    """Write the document under a temporary name, then rename it.
-
-    Raises:
-        StorageError: the disk refuses.
-    """
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(json_text.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        what = f"the walk cannot be written ({error.strerror})"
-        raise StorageError(what, name="out", value=out, expected="a disk with room for it") from error
 
 
 def _lines(path: "Path", found: "Walk | None") -> list[str]:
