@@ -98,7 +98,7 @@ def certify(
     rows = _along(problem, path, along) if along else None
     proof = _prove(problem, point) if prove and point is not None else None
     content, lines = certificate_json(found, path, rows, proof), certificate_lines(found, path, rows, proof)
-    if out is not None and found is not None:
+    if out is not None and point is not None:
         marks = problem.fingerprint(point) if path is None else path.fingerprints
         write_json(out, {"kind": "certificate", **content, "words": lines, "fingerprints": dict(marks)})
     if json:
