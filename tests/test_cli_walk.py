@@ -181,3 +181,10 @@ def test_certify_writes_the_document_it_prints_with_its_words_and_fingerprints(h
     assert {**written, "seconds": 0} == {**printed, "seconds": 0}
     assert run(["certify", "run.saddle", "--out", "certificate.json"]) == 2
     assert "the output exists: file=certificate.json" in capfd.readouterr().err
+
+
+def test_certify_writes_a_network_s_own_fingerprints(here, capfd):
+    run(["certify", "--net", "net.safetensors", "--data", "data.npz", "--quiet", "--out", "certificate.json"])
+    assert capfd.readouterr() == ("", "")
+    written = json.loads((here / "certificate.json").read_text())
+    assert written["fingerprints"]["data"] == load_path("run.saddle").fingerprints["data"]
