@@ -168,3 +168,23 @@ def test_an_existing_file_is_replaced_when_asked(here, capfd):
     (here / "walk.json").write_text("old")
     assert run(["walk", "run.saddle", "--to", "0,2,1", "--out", "walk.json", "--overwrite", "--quiet"]) == 0
     assert json.loads((here / "walk.json").read_text())["permutation"] == [0, 2, 1]
+
+
+def test_certify_writes_the_document_it_prints_with_its_words_and_fingerprints(here, capfd):
+    code = run(["certify", "run.saddle", "--json", "--out", "certificate.json"])
+    printed = json.loads(capfd.readouterr().out)
+    written = json.loads((here / "certificate.json").read_text())
+    assert code == (1 if printed["verdict"] in ("undecided", "not-critical") else 0)
+    assert written.pop("kind") == "certificate"
+    assert written.pop("fingerprints") == load_path("run.saddle").fingerprints
+    assert written.pop("words")
+    assert {**written, "seconds": 0} == {**printed, "seconds": 0}
+    assert run(["certify", "run.saddle", "--out", "certificate.json"]) == 2
+    assert "the output exists: file=certificate.json" in capfd.readouterr().err
+
+
+def test_certify_writes_a_network_s_own_fingerprints(here, capfd):
+    run(["certify", "--net", "net.safetensors", "--data", "data.npz", "--quiet", "--out", "certificate.json"])
+    assert capfd.readouterr() == ("", "")
+    written = json.loads((here / "certificate.json").read_text())
+    assert written["fingerprints"]["data"] == load_path("run.saddle").fingerprints["data"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.options import one_of, print_json, say
+from saddlescope.cli.options import free_file, one_of, print_json, say, write_json
 from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
 
@@ -25,6 +25,8 @@ def certify(
     steps: int = 400,
     along: int = 0,
     prove: bool = False,
+    out: Path | None = None,
+    overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> int:
@@ -61,6 +63,10 @@ def certify(
         Also certify so many points along the run's path: index, and the gradient's angles.
     prove
         Also prove it in ball arithmetic: smooth activations, squared error, up to about 60 parameters (extra: proof).
+    out
+        A JSON file to write: what --json prints, the same in words, and the fingerprints of network and data.
+    overwrite
+        Replace the file if it exists.
     json
         Print one JSON document.
     quiet
@@ -72,6 +78,8 @@ def certify(
         one_of(target, "target", ("data", "network"))
     if along < 0 or (along and run is None):
         raise SettingsError("--along belongs to a run", name="along", value=along, expected="a run, and 1 or more")
+    if out is not None:
+        free_file(out, overwrite=overwrite)
 
     from saddlescope.cli.summary import certificate_json, certificate_lines
     from saddlescope.critical.certify import certify as certify_point
@@ -89,9 +97,13 @@ def certify(
         found = certify_point(problem, point, gradient_tolerance=gradient_tolerance, steps=steps)
     rows = _along(problem, path, along) if along else None
     proof = prove_point(problem, point) if prove and point is not None else None
+    content, lines = certificate_json(found, path, rows, proof), certificate_lines(found, path, rows, proof)
+    if out is not None and point is not None:
+        marks = problem.fingerprint(point) if path is None else path.fingerprints
+        write_json(out, {"kind": "certificate", **content, "words": lines, "fingerprints": dict(marks)})
     if json:
-        print_json(certificate_json(found, path, rows, proof))
-    for line in certificate_lines(found, path, rows, proof):
+        print_json(content)
+    for line in lines:
         say(line, quiet=quiet or json)
     return 0 if found is not None and found.verdict.value not in ("undecided", "not-critical") else 1
 

@@ -116,20 +116,20 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def write_document(file: Path, content: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write one JSON document under a temporary name, then rename it.
 
     Raises:
         StorageError: the disk refuses.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, file)
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        what = f"the result cannot be written ({error.strerror})"
-        raise StorageError(what, name="out", value=file, expected="a disk with room for it") from error
+        what = f"the document cannot be written ({error.strerror})"
+        raise StorageError(what, name="out", value=path, expected="a disk with room for it") from error
 
 
 def say(text: str, *, quiet: bool = False) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.options import print_json, say, write_document
+from saddlescope.cli.options import print_json, say, write_json
 from saddlescope.cli.progress import progress_bar
 from saddlescope.errors import NeuronsError, RecordError, RecordExistsError, StorageError
 
@@ -68,7 +68,7 @@ def study(
     told: dict[str, Any] = {"kind": "study", "file": str(file), "network": str(net), "runs": rows}
     if asked.report is not None:
         told["report"] = _page(folder, asked.report.name, rows, f"saddlescope study {file} --out {folder}")
-    write_document(folder / TOLD, told)
+    write_json(folder / TOLD, told)
     if json:
         print_json(told)
     for line in _lines(told, folder):
@@ -114,7 +114,7 @@ def _claim(folder: Path, asked: "Study", *, overwrite: bool) -> None:
     except OSError as error:
         what = f"the output's folder cannot be made ({error.strerror})"
         raise StorageError(what, name="out", value=folder) from error
-    write_document(note, grounds)
+    write_json(note, grounds)
 
 
 def _network(folder: Path, asked: "Study", *, quiet: bool) -> Path:
@@ -262,7 +262,7 @@ def _certified(file: Path, problem: "Problem", path: "PermutationPath", asked: "
     found = certify(problem, path.permutation_point, gradient_tolerance=words.gradient_tolerance, steps=words.steps)
     along = certify_along(problem, path, count=words.along) if words.along else None
     proof = prove_point(problem, path.permutation_point) if words.prove else None
-    write_document(file, {"kind": "certificate", **certificate_json(found, path, along, proof)})
+    write_json(file, {"kind": "certificate", **certificate_json(found, path, along, proof)})
     row = {"verdict": found.verdict.value, "index": found.index, "nullity": found.nullity}
     return row if proof is None else {**row, "proof": proof.verdict}
 
@@ -283,7 +283,7 @@ def _walked(file: Path, run: Path, problem: "Problem", path: "PermutationPath", 
         points=words.points,
         tolerance=words.tolerance,
     )
-    write_document(file, walk_document(run, path, found))
+    write_json(file, walk_document(run, path, found))
     return {"walk_segments": found.segments, "walk_loss_deviation": found.max_loss_deviation}
 
 

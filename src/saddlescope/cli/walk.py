@@ -3,7 +3,7 @@
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.options import free_file, numbers, print_json, say, write_document
+from saddlescope.cli.options import free_file, numbers, print_json, say, write_json
 from saddlescope.cli.progress import progress_bar
 
 LINES = 60
@@ -84,7 +84,7 @@ def walk(
             )
     content = walk_document(run, path, found)
     if out is not None and found is not None:
-        write_document(out, content)
+        write_json(out, content)
     if json:
         print_json(content)
     for line in _lines(path, found):
