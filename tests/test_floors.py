@@ -30,13 +30,17 @@ FLOORS: list[dict[str, str]] = [
         "training": "train",
     },
     {
-        "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
+        "study": "experiment counts_experiment "
+        "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
         "claims counterexamples"
     },
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors run resume", "plots": "path regimes"},
-    {"report": "sections page"},
-    {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report main"},
+    {"sweeps": "plan executors resume run", "plots": "path regimes stamp counts_figure"},
+    {"report": "sections page", "reproduction": "catalogue text reproduce"},
+    {
+        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "
+        "reproduce main"
+    },
     {"": "__init__ __main__"},
 ]
 PLACES = {

@@ -18,6 +18,7 @@ from saddlescope.cli.expand import expand
 from saddlescope.cli.path import path
 from saddlescope.cli.reduce import reduce
 from saddlescope.cli.report import report
+from saddlescope.cli.reproduce import reproduce
 from saddlescope.cli.shrink import shrink
 from saddlescope.cli.train import train
 from saddlescope.cli.walk import walk
@@ -42,7 +43,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for command in (demo, train, path, certify, walk, count, expand, reduce, shrink, claims, report):
+    for command in (demo, train, path, certify, walk, count, expand, reduce, shrink, claims, reproduce, report):
         app.command(command)
     return app
 
