@@ -30,12 +30,15 @@ FLOORS: list[dict[str, str]] = [
         "training": "train",
     },
     {
-        "study": "experiment counts_experiment "
-        "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
-        "claims counterexamples"
+        "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
+        "claims counterexamples experiment curves counts_experiment toy_experiment landscape_experiment "
+        "types_experiment"
     },
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors resume run", "plots": "path regimes stamp counts_figure"},
+    {
+        "sweeps": "plan executors resume run",
+        "plots": "path regimes stamp counts_figure toy_figure landscape_figure types_figure",
+    },
     {"report": "sections page", "reproduction": "catalogue text reproduce"},
     {
         "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "

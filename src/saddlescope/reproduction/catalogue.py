@@ -13,6 +13,9 @@ Draw = Callable[[Mapping[str, Any]], Any]
 # Name on the command line: the module in study that holds the frozen ``EXPERIMENT`` and the one in plots that holds
 # ``draw(results) -> Figure``. A module with several experiments names them: "module:EXPERIMENT_OF_THIS_NAME".
 CATALOGUE = {
+    "toy-paths": ("toy_experiment", "toy_figure"),
+    "merge-landscape": ("landscape_experiment", "landscape_figure"),
+    "path-types": ("types_experiment", "types_figure"),
     "counts": ("counts_experiment", "counts_figure"),
 }
 
