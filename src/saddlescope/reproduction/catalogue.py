@@ -14,8 +14,10 @@ Draw = Callable[[Mapping[str, Any]], Any]
 # ``draw(results) -> Figure``. A module with several experiments names them: "module:EXPERIMENT_OF_THIS_NAME".
 CATALOGUE = {
     "toy-paths": ("toy_experiment", "toy_figure"),
+    "path-geometry": ("geometry_experiment", "geometry_figure"),
     "merge-landscape": ("landscape_experiment", "landscape_figure"),
     "path-types": ("types_experiment", "types_figure"),
+    "minima-and-points": ("minima_experiment", "minima_figure"),
     "counts": ("counts_experiment", "counts_figure"),
 }
 
