@@ -48,7 +48,7 @@ def _plot_subspaces(rows: list[list[int]], axes: Axes) -> None:
     axes.legend(loc="upper left", handlelength=1.2)
 
 
-def _plot_ratios(rows: list[list[float]], axes: Axes) -> None:
+def _plot_ratios(rows: list[list[int | float]], axes: Axes) -> None:
     """Draw T(K, n) and its bound relative to n^K/(2^K K!), and the limit that Lemma 1 prints."""
     for order, colour in ((1, GREEN), (2, BLUE), (3, ORANGE)):
         mine = [row for row in rows if row[0] == order]

@@ -25,7 +25,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
             angle.plot(across, [one["distance_angles"][k] for k in rows], "x", color=colour, ms=4)
             index.plot(across, [one["index"][k][0] for k in rows], "o", color=colour, ms=3)
             index.plot(across, [one["index"][k][1] for k in rows], "_", color=colour, ms=7)
-        profile.set_ylabel("$|\\vartheta_m-\\vartheta_l|$, $|a_m-a_l|$ (dashed), of first")
+        profile.set_ylabel("$|\\vartheta_m-\\vartheta_l|$, $|a_m-a_l|$ (dashed)")
         loss.set_ylabel("loss $L(\\gamma(t))$ / at the point")
         for axes in (profile, loss):
             axes.set_xticks(*QUARTERS)
@@ -40,9 +40,10 @@ def draw(results: Mapping[str, Any]) -> Figure:
         index.set_yticks([0, 1, 2, 3])
         for axes in (angle, index):
             axes.set_xscale("log")
-            axes.invert_xaxis()
+            axes.set_xlim(1.5, 5e-5)
             axes.set_xlabel("distance $\\delta/\\delta_0$")
-        profile.legend(loc="upper center", ncols=2)
+        if results:
+            profile.legend(loc="upper center", ncols=2)
     return figure
 
 

@@ -39,9 +39,10 @@ def _plot(one: Any, axes: Axes) -> None:
     same = [path for path in one["paths"] if abs(path["loss"] - loss) <= 1e-6 * loss]
     label: str | None = "permutation path"
     for path in same:
+        style: dict[str, Any] = {"lw": 1.2} if path is same[0] else {"lw": 0.5, "alpha": 0.4}
         curve = np.array(path["weights"])
         for order in itertools.permutations(range(3)):
-            axes.plot(*(PLANE @ curve[:, order].T), color=BLUE, lw=0.9, alpha=0.8, label=label, zorder=2)
+            axes.plot(*(PLANE @ curve[:, order].T), color=BLUE, label=label, zorder=2, **style)
             label = None
     points = np.array(one["walks"]["roles"])
     label = "equal loss"
@@ -52,4 +53,4 @@ def _plot(one: Any, axes: Axes) -> None:
     minima = np.array([[one["minimum"][k] for k in order] for order in itertools.permutations(range(3))])
     axes.plot(*(PLANE @ minima.T), "o", color=GREEN, ms=7, label="minimum, $L=0$", zorder=4)
     axes.plot(*(PLANE @ points.T), "D", color=ORANGE, mec="black", ms=6, label="permutation point", zorder=5)
-    axes.annotate(f"$L={loss:.2g}$ at all six", (0.0, 0.0), ha="center", va="center", fontsize=7)
+    axes.annotate(f"equal loss\n{loss:.2g}", (0.0, 0.0), ha="center", va="center", fontsize=7)

@@ -19,7 +19,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
     known = [name for name in ORDER if any(one["activation"] == name for one in results.values())]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 4.4), layout="constrained")
-        panels = figure.subplots(2, len(known), squeeze=False)
+        panels = figure.subplots(2, max(len(known), 1), squeeze=False)
         for column, activation in enumerate(known):
             distance = max(("tied", "incoming"), key=lambda kind: _ended(results, activation, kind))
             chosen = _chosen(results, activation, distance)

@@ -58,7 +58,7 @@ def _row(r: int, m: int) -> list[int]:
     return [r, m, critical_subspaces(r, m), minimum_subspaces(r, m), sum(roles), len(roles)]
 
 
-def _ratio(order: int, n: int) -> list[float]:
+def _ratio(order: int, n: int) -> list[int | float]:
     """Return order, n, and relative to n^K/(2^K K!): T(K, n), its lower bound, and Lemma 1's limit as printed."""
     limit = ratio_limit(order, n)
     exact, bound = permutation_point_ratio(order, n), ratio_lower_bound(order, n)
