@@ -32,13 +32,13 @@ FLOORS: list[dict[str, str]] = [
     {
         "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
         "claims counterexamples experiment curves counts_experiment toy_experiment landscape_experiment "
-        "types_experiment geometry_experiment minima_experiment"
+        "types_experiment geometry_experiment minima_experiment mnist_experiment"
     },
     {"records": "schema provenance store recheck"},
     {
         "sweeps": "plan executors resume run",
         "plots": "path regimes stamp counts_figure toy_figure landscape_figure types_figure geometry_figure "
-        "minima_figure",
+        "minima_figure mnist_figure",
     },
     {"report": "sections page", "reproduction": "catalogue text reproduce"},
     {

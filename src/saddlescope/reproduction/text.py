@@ -17,7 +17,7 @@ def markdown(experiment: Experiment, found: Sequence[Judgement], note: str) -> s
         "",
         f"Source: {experiment.source}. {note[:1].upper()}{note[1:]}.",
         "",
-        f"![{experiment.title}]({experiment.name}.svg)",
+        f"![{experiment.title}]({experiment.name}.png)",
         "",
         "| the paper says | measured | agrees |",
         "|---|---|---|",

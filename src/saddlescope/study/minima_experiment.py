@@ -134,5 +134,6 @@ EXPERIMENT = Experiment(
     remarks=(
         "2-3-1 tanh teachers at zero loss. Axes: the first incoming weights of the three neurons, along (1, 1, 1).",
         "The ways also move outgoing weights, which this view does not show.",
+        "Pale: the paths of other pairs that end at the same loss.",
     ),
 )
