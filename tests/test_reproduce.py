@@ -127,7 +127,12 @@ def test_toy_pairs_meet_only_where_the_functions_are_the_same() -> None:
     same = {"a": _toy([0, 1]), "b": _toy([0, 2]), "c": _toy([0, 3], outputs=[0.0, 2.0], loss_at_point=2.0, barrier=2.0)}
     assert _agrees(experiment, same) == dict.fromkeys(("arrive", "meet", "part", "rise"), "yes")
     apart = {"a": _toy([0, 1]), "b": _toy([0, 2], ending="channel", loss_at_point=None)}
-    assert _agrees(experiment, apart) == {"arrive": "partly", "meet": "no", "part": "no", "rise": "yes"}
+    assert _agrees(experiment, apart) == {
+        "arrive": "partly",
+        "meet": "undecided",
+        "part": "undecided",
+        "rise": "yes",
+    }
     higher = {"a": _toy([0, 1], barrier=1.5)}
     assert _agrees(experiment, higher)["rise"] == "no"
 

@@ -17,14 +17,15 @@ def draw(results: Mapping[str, Any]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 4.6), layout="constrained")
         (profile, loss), (angle, index) = figure.subplots(2, 2)
-        for (name, one), colour in zip(results.items(), COLOURS, strict=False):
+        for number, ((name, one), colour) in enumerate(zip(results.items(), COLOURS, strict=False)):
+            beside = 0.1 * number  # so that equal numbers of different paths do not hide each other
             _in_time(one, profile, loss, colour, name)
             rows = [k for k, seen in enumerate(one["clear"]) if seen]
             across = [one["looked"][k] / one["distances"][0] for k in rows]
             angle.plot(across, [one["tangent_angles"][k] for k in rows], "o-", color=colour, lw=0.8, ms=3, label=name)
             angle.plot(across, [one["distance_angles"][k] for k in rows], "x", color=colour, ms=4)
-            index.plot(across, [one["index"][k][0] for k in rows], "o", color=colour, ms=3)
-            index.plot(across, [one["index"][k][1] for k in rows], "_", color=colour, ms=7)
+            index.plot(across, [one["index"][k][0] + beside for k in rows], "o", color=colour, ms=3)
+            index.plot(across, [one["index"][k][1] + beside for k in rows], "_", color=colour, ms=7)
         profile.set_ylabel("$|\\vartheta_m-\\vartheta_l|$, $|a_m-a_l|$ (dashed)")
         loss.set_ylabel("loss $L(\\gamma(t))$ / at the point")
         for axes in (profile, loss):

@@ -89,7 +89,7 @@ def _plot_losses(chosen: list[Any], others: list[Any], axes: Axes) -> None:
     axes.set_yscale("log")
     axes.invert_xaxis()
     top = max((one["barrier"] for one in chosen), default=1.0)
-    axes.set_ylim(1e-6 * top, 30 * top)
+    axes.set_ylim(1e-3 * top, 30 * top)
     axes.set_xlabel("distance $\\delta/\\delta_0$")
     axes.legend(fontsize=6, loc="lower right")
 

@@ -73,11 +73,11 @@ def _incoming(parameters: Mapping[str, np.ndarray]) -> list[list[float | None]]:
     return [rounded(row) for row in np.column_stack([parameters["0.weight"], parameters["0.bias"]])]
 
 
-def points(results: Mapping[str, Result], activation: str, distance: str) -> list[list[Result]]:
+def points(results: Mapping[str, Result], activation: str, distance: str | None = None) -> list[list[Result]]:
     """Return the paths that end in a permutation point, those with the same function there together, largest first."""
     groups: list[list[Result]] = []
     for result in results.values():
-        if (result["activation"], result["distance"]) != (activation, distance):
+        if result["activation"] != activation or distance not in (None, result["distance"]):
             continue
         if result["ending"] == "permutation-point":
             home = next((group for group in groups if _same(group[0], result)), None)
@@ -103,19 +103,20 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
         ended = [one for group in groups for one in group]
         name = f"{turn[0]} {turn[1]}"
         arrived.append((name, len(ended), len(mine)))
-        met.append((name, len(groups[0]) if groups else 0))
-        losses = [group[0]["loss_at_point"] for group in groups]
-        parted.append((name, losses))
         up = sum(path_type(one) == "maximum-at-point" for one in ended)
         rising.append((name, up, len(ended)))
+    for activation in sorted({one["activation"] for one in results.values()}):
+        groups = points(results, activation)
+        met.append((activation, len({tuple(one["pair"]) for one in groups[0]}) if groups else 0))
+        parted.append((activation, [group[0]["loss_at_point"] for group in groups]))
     total, possible = sum(one[1] for one in arrived), sum(one[2] for one in arrived)
     up, ends = sum(one[1] for one in rising), sum(one[2] for one in rising)
     text = "; ".join(f"{name}: {k} of {n}" for name, k, n in arrived)
     found = [Judgement("arrive", f"permutation points: {text}", _share(total, possible))]
     text = "; ".join(f"{name}: {k} pairs at one point" for name, k in met if k > 1) or "no two pairs met"
-    found.append(Judgement("meet", text, "yes" if any(k > 1 for _, k in met) else "no"))
+    found.append(Judgement("meet", text, "yes" if any(k > 1 for _, k in met) else "undecided"))
     text = "; ".join(f"{name}: losses {', '.join(f'{x:.4g}' for x in each)}" for name, each in parted if len(each) > 1)
-    found.append(Judgement("part", text or "no second point found", "yes" if text else "no"))
+    found.append(Judgement("part", text or "no second point found", "yes" if text else "undecided"))
     text = "; ".join(f"{name}: {k} of {n}" for name, k, n in rising if n)
     words = f"highest loss at the permutation point: {text}" if ends else "no permutation point reached"
     found.append(Judgement("rise", words, _share(up, ends)))
