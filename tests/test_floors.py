@@ -31,14 +31,19 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
-        "claims counterexamples configuration"
+        "claims counterexamples configuration experiment curves counts_experiment toy_experiment landscape_experiment "
+        "types_experiment geometry_experiment minima_experiment mnist_experiment"
     },
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors run resume", "plots": "canvas path regimes neurons spectrum walk surface"},
-    {"report": "sections page"},
+    {
+        "sweeps": "plan executors resume run",
+        "plots": "canvas path regimes neurons spectrum walk surface stamp counts_figure toy_figure landscape_figure "
+        "types_figure geometry_figure minima_figure mnist_figure",
+    },
+    {"report": "sections page", "reproduction": "catalogue text reproduce"},
     {
         "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "
-        "study completion main"
+        "study reproduce completion main"
     },
     {"": "__init__ __main__"},
 ]

@@ -21,6 +21,7 @@ from saddlescope.cli.expand import expand
 from saddlescope.cli.path import path
 from saddlescope.cli.reduce import reduce
 from saddlescope.cli.report import report
+from saddlescope.cli.reproduce import reproduce
 from saddlescope.cli.shrink import shrink
 from saddlescope.cli.study import study
 from saddlescope.cli.train import train
@@ -46,7 +47,8 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    for command in (demo, train, path, certify, walk, count, expand, reduce, shrink, claims, report, study):
+    science = (demo, train, path, certify, walk, count, expand, reduce, shrink)
+    for command in (*science, claims, reproduce, report, study):
         app.command(command)
     add_completion(app)
     return app

@@ -26,6 +26,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
+    "svg.hashsalt": "saddlescope",  # the same figure, the same bytes
 }
 QUARTERS = ([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
 MARKS = {
@@ -187,8 +188,9 @@ def save_figure(figure: Figure, file: str | FilePath) -> None:
     file = FilePath(file)
     temporary = file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}")
     try:
+        undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(file.suffix)
         with mpl.rc_context(STYLE):
-            figure.savefig(temporary, dpi=200)
+            figure.savefig(temporary, dpi=200, metadata=undated)
         os.replace(temporary, file)
     except OSError as error:
         raise StorageError(

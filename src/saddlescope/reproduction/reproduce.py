@@ -1,0 +1,179 @@
+"""From an experiment to its folder: tasks/*.json, then NAME.pdf, .svg, .png, NAME.json (the data) and NAME.md."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from saddlescope.errors import RecordExistsError, StorageError
+from saddlescope.plots.path import save_figure
+from saddlescope.plots.stamp import stamp
+from saddlescope.records.provenance import versions
+from saddlescope.reproduction.catalogue import Draw, find
+from saddlescope.reproduction.text import markdown
+from saddlescope.study.experiment import Experiment, Judgement, Size, judgements
+from saddlescope.sweeps.plan import Task, plan
+from saddlescope.sweeps.resume import forget, write_whole
+from saddlescope.sweeps.run import Progress, Swept, gather, sweep
+
+FORMAT = 1
+SUFFIXES = (".pdf", ".svg", ".png")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What was done: size, tasks done and planned, judgements, and the files written."""
+
+    name: str
+    size: Size
+    done: int
+    total: int
+    judgements: tuple[Judgement, ...]
+    files: tuple[Path, ...]
+
+
+def reproduce(
+    name: str,
+    out: Path,
+    *,
+    size: Size = "full",
+    workers: int = 1,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Run an experiment of the papers, or what is left of it, and write figure, data and text into a folder.
+
+    After an interruption the figure of what is done is written, and says so; the same call goes on.
+
+    Args:
+        name: a name of the catalogue.
+        out: a folder: new, empty, or one that this function wrote.
+        size: "full", or "quick": smaller, a minute or so.
+        workers: processes.
+        overwrite: compute and write a finished reproduction anew.
+        command: the words to keep in the data, by which it was made.
+        progress: called with (done, total, message with the time left).
+
+    Returns:
+        Judgements of the papers' claims, and the files.
+
+    Raises:
+        SettingsError: no such experiment, or fewer than one worker.
+        RecordExistsError: the folder holds something else, or the finished reproduction, and ``overwrite`` is False.
+        StorageError: the disk refuses.
+        KeyboardInterrupt: interrupted; all finished tasks are kept.
+    """
+    experiment, draw = find(name)
+    tasks = plan(experiment.name, experiment.version, experiment.tasks(size))
+    folder = open_folder(out, name, tasks, overwrite=overwrite)
+    try:
+        swept = sweep(experiment.measure, tasks, folder, workers=workers, progress=progress)
+    except KeyboardInterrupt:
+        done = gather(folder, tasks)
+        if done.results:
+            write(experiment, draw, out, size, tasks, done, command)
+        raise
+    return write(experiment, draw, out, size, tasks, swept, command)
+
+
+def open_folder(out: Path, name: str, tasks: Sequence[Task], *, overwrite: bool) -> Path:
+    """Return the folder of task results in ``out``, made if need be, after looking at what lies there.
+
+    Raises:
+        RecordExistsError: see `reproduce`.
+        StorageError: it cannot be made or written into.
+    """
+    folder = out / "tasks"
+    ours = folder.is_dir() or (out / f"{name}.json").is_file()
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not ours)):
+        raise RecordExistsError(
+            "this is no folder of a reproduction", name="out", value=out, advice="Name a new folder with --out"
+        )
+    if _complete(out / f"{name}.json", tasks):
+        if not overwrite:
+            raise RecordExistsError(
+                "this reproduction is finished", name="out", value=out, advice="Use another --out, or --overwrite"
+            )
+        for task in tasks:
+            forget(folder, task)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the folder cannot be made ({error.strerror or error})", name="out", value=out, expected="a writable place"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise StorageError("the folder cannot be written into", name="out", value=out, expected="a writable place")
+    return folder
+
+
+def _complete(file: Path, tasks: Sequence[Task]) -> bool:
+    """Whether a data file holds the results of just these tasks."""
+    try:
+        data = json.loads(file.read_text("utf-8"))
+        return [task["id"] for task in data["tasks"] if task["done"]] == [task.identity for task in tasks]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def describe(size: Size, done: int, total: int) -> str:
+    """Return the line that tells a quick or unfinished figure from a full one."""
+    words = "full size" if size == "full" else "quick size (smaller than the paper's; --quick)"
+    return words if done == total else f"{words}, unfinished: {done} of {total} tasks done"
+
+
+def write(
+    experiment: Experiment, draw: Draw, out: Path, size: Size, tasks: Sequence[Task], swept: Swept, command: str
+) -> Reproduction:
+    """Write figure, data and text of the tasks done; the same results give the same figure and text.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    note = describe(size, len(swept.results), swept.total)
+    found = judgements(experiment, swept.results)
+    figure = stamp(draw(swept.results), f"saddlescope reproduce {experiment.name}: {note}")
+    files = []
+    for suffix in SUFFIXES:
+        files.append(out / f"{experiment.name}{suffix}")
+        save_figure(figure, files[-1])
+    data = {
+        "format": FORMAT,
+        "kind": "reproduction",
+        "name": experiment.name,
+        "title": experiment.title,
+        "source": experiment.source,
+        "size": size,
+        "note": note,
+        "claims": [asdict(claim) for claim in experiment.claims],
+        "judgements": [asdict(one) for one in found],
+        "tasks": [_row(task, swept) for task in tasks],
+        "results": swept.results,
+        "made": {
+            "command": command,
+            "seconds": round(sum(swept.seconds.values()), 1),
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            **versions(),
+        },
+    }
+    files.append(out / f"{experiment.name}.json")
+    write_whole(files[-1], json.dumps(data, allow_nan=False) + "\n")
+    files.append(out / f"{experiment.name}.md")
+    write_whole(files[-1], markdown(experiment, found, note))
+    return Reproduction(experiment.name, size, len(swept.results), swept.total, found, tuple(files))
+
+
+def _row(task: Task, swept: Swept) -> dict[str, Any]:
+    seconds = swept.seconds.get(task.name)
+    return {
+        "id": task.identity,
+        "name": task.name,
+        "settings": task.settings,
+        "done": task.name in swept.results,
+        "seconds": None if seconds is None else round(seconds, 2),
+    }

@@ -1,0 +1,1 @@
+"""Many tasks: as data, in any number of processes, each result kept, resumable."""
