@@ -18,7 +18,7 @@ FLOORS: list[dict[str, str]] = [
         "symmetry": "neurons actions coordinates gauge",
     },
     {
-        "numerics": "tangent linear newton creased descent flow continuation balls spectrum",
+        "numerics": "tangent linear newton levenberg creased descent flow continuation balls spectrum",
         "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks "
         "creases",
     },
@@ -27,11 +27,11 @@ FLOORS: list[dict[str, str]] = [
         "critical": "result groups exchange symmetric flat scene words signs certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb reduce",
-        "training": "train",
+        "training": "train students",
     },
     {
         "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
-        "claims counterexamples"
+        "claims counterexamples overparameterised"
     },
     {"records": "schema provenance store recheck"},
     {"sweeps": "plan executors run resume", "plots": "path regimes"},
