@@ -34,7 +34,7 @@ FLOORS: list[dict[str, str]] = [
         "claims counterexamples overparameterised"
     },
     {"records": "schema provenance store recheck"},
-    {"sweeps": "plan executors run resume", "plots": "path regimes"},
+    {"sweeps": "plan executors run resume", "plots": "path regimes overparameterised"},
     {"report": "sections page"},
     {"cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report main"},
     {"": "__init__ __main__"},
