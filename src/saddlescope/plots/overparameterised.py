@@ -7,11 +7,12 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 
-def draw_shares(runs: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_shares(runs: Sequence[Mapping[str, Any]], *, zero: float = 1e-10) -> Figure:
     """Draw the share of seeds that end at zero loss against the width, with 95% Clopper-Pearson intervals.
 
     Args:
         runs: records of `study.overparameterised.measure`.
+        zero: largest loss that counts as zero.
     """
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -19,7 +20,7 @@ def draw_shares(runs: Sequence[Mapping[str, Any]]) -> Figure:
     names = sorted({run["activation"] for run in runs})
     for k, (name, marker) in enumerate(zip(names, "osD^v"[: len(names)], strict=True)):
         own = sorted((run for run in runs if run["activation"] == name), key=lambda run: run["width"])
-        zeros = [sum(student["ending"] == "zero loss" for student in run["students"]) for run in own]
+        zeros = [sum(student["loss"] <= zero for student in run["students"]) for run in own]
         totals = [len(run["students"]) for run in own]
         shares = [zero / total for zero, total in zip(zeros, totals, strict=True)]
         bounds = [binomtest(zero, total).proportion_ci() for zero, total in zip(zeros, totals, strict=True)]
@@ -29,7 +30,7 @@ def draw_shares(runs: Sequence[Mapping[str, Any]]) -> Figure:
         axes.errorbar(places, shares, yerr=[low, high], fmt=marker, capsize=3, label=name)
     axes.set_xticks(range(len(widths)), [str(width) for width in widths])
     axes.set_xlabel("width of the student (teacher: 4)")
-    axes.set_ylabel("share of seeds at zero loss")
+    axes.set_ylabel(f"share of seeds with loss up to {zero:g}")
     axes.set_ylim(0.0, 1.05)
     axes.legend(loc="lower right", title="activation")
     return figure
