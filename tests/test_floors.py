@@ -18,7 +18,7 @@ FLOORS: list[dict[str, str]] = [
         "symmetry": "neurons actions coordinates gauge",
     },
     {
-        "numerics": "tangent linear newton creased descent flow continuation balls spectrum",
+        "numerics": "tangent linear newton levenberg creased descent flow continuation balls spectrum",
         "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks "
         "creases sharding",
     },
@@ -27,18 +27,19 @@ FLOORS: list[dict[str, str]] = [
         "critical": "result groups exchange symmetric flat scene words signs certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb reduce",
-        "training": "train",
+        "training": "train students",
     },
     {
         "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
         "claims counterexamples configuration experiment curves counts_experiment toy_experiment landscape_experiment "
-        "types_experiment geometry_experiment minima_experiment mnist_experiment"
+        "types_experiment geometry_experiment minima_experiment mnist_experiment "
+        "overparameterised"
     },
     {"records": "schema provenance store recheck"},
     {
         "sweeps": "plan executors resume run",
         "plots": "canvas path regimes neurons spectrum walk surface stamp counts_figure toy_figure landscape_figure "
-        "types_figure geometry_figure minima_figure mnist_figure",
+        "types_figure geometry_figure minima_figure mnist_figure overparameterised",
     },
     {"report": "sections page", "reproduction": "catalogue text reproduce"},
     {

@@ -1,0 +1,144 @@
+"""Many students of one problem at once: Adam from each seed, then Levenberg-Marquardt, and how each one ended.
+
+A seed's start is `network.initial(seed)`: uniform in +-1/sqrt(inputs). [S21] trains with Adam and SLSQP from a start
+that this does not try to copy.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from saddlescope.errors import SettingsError
+from saddlescope.numerics.levenberg import levenberg
+from saddlescope.outcomes import Outcome
+from saddlescope.precision import in_float64
+from saddlescope.problem.problem import Problem
+
+Ending = Literal["zero loss", "critical point", "channel suspected", "not converged"]
+Progress = Callable[[int, int, str], None]
+
+# Adam steps between two reports.
+BLOCK = 500
+
+# A student whose largest weight ends beyond this multiple of its start's, unconverged, is suspected of a channel.
+GROWTH = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Students:
+    """One entry per seed. ``growth``: largest |weight| at the end over that at the start.
+
+    "zero loss": at most the target. "critical point": gradient norm at most the tolerance (Hessian not examined: for
+    least squares the Gauss-Newton part is never negative and says nothing). "channel suspected": neither, and weights
+    grew; the limit of the loss is not established.
+    """
+
+    seeds: tuple[int, ...]
+    parameters: tuple[dict[str, np.ndarray], ...]
+    losses: np.ndarray
+    gradient_norms: np.ndarray
+    growth: np.ndarray
+    endings: tuple[Ending, ...]
+    outcomes: tuple[Outcome, ...]
+    iterations: np.ndarray
+
+
+class _Residual(eqx.Module):
+    """r(theta) with |r|^2 = mean squared error."""
+
+    problem: Problem
+
+    def __call__(self, theta: Array) -> Array:
+        problem = self.problem
+        network = problem.network
+        inputs = problem.inputs.reshape(-1, problem.inputs.shape[-1])[: problem.samples]
+        targets = problem.targets.reshape(-1, problem.targets.shape[-1])[: problem.samples]
+        outputs = network.apply(network.layout.unflatten(theta), inputs)
+        return ((outputs - targets) / jnp.sqrt(targets.size)).ravel()
+
+
+@eqx.filter_jit
+def _adam(residual: _Residual, points: Array, state: optax.OptState, rates: Array) -> tuple[Array, optax.OptState]:
+    """Take one Adam step per rate, in every lane."""
+    optimiser = optax.scale_by_adam()
+    slope = jax.vmap(jax.grad(lambda x: jnp.sum(residual(x) ** 2)))
+
+    def step(carry: tuple[Array, optax.OptState], rate: Array) -> tuple[tuple[Array, optax.OptState], None]:
+        points, state = carry
+        updates, state = optimiser.update(slope(points), state)
+        return (points - rate * jnp.asarray(updates), state), None
+
+    return jax.lax.scan(step, (points, state), rates)[0]
+
+
+def _ending(loss: float, gradient: float, growth: float, target: float, tolerance: float) -> Ending:
+    if loss <= target:
+        return "zero loss"
+    if gradient <= tolerance:
+        return "critical point"
+    return "channel suspected" if growth >= GROWTH else "not converged"
+
+
+@in_float64
+def train_students(
+    problem: Problem,
+    seeds: Sequence[int],
+    *,
+    adam_steps: int = 2000,
+    learning_rate: float = 1e-2,
+    target: float = 1e-20,
+    tolerance: float = 1e-12,
+    limit: int = 2000,
+    progress: Progress | None = None,
+) -> Students:
+    """Train one student per seed: Adam with a rate that falls along a cosine, then Levenberg-Marquardt.
+
+    Args:
+        problem: a mean-squared-error problem without penalties.
+        seeds: of the starting points.
+        adam_steps: number of Adam steps.
+        learning_rate: Adam's first rate.
+        target: loss that counts as zero; a student ends there.
+        tolerance: gradient norm that counts as critical; not a reason to stop.
+        limit: largest number of Levenberg-Marquardt steps.
+        progress: called with (done, total, message) after every block of steps.
+
+    Raises:
+        SettingsError: no seed, another loss, or a penalty.
+    """
+    if problem.loss != "mse" or float(problem.weight_decay) or float(problem.norm_barrier):
+        raise SettingsError("not a plain sum of squares", name="loss", value=problem.loss, expected="mse, no penalty")
+    if not seeds:
+        raise SettingsError("nobody to train", name="seeds", value=list(seeds), expected="at least one")
+    layout = problem.network.layout
+    starts = np.stack([np.asarray(layout.flatten(problem.network.initial(seed))) for seed in seeds])
+    residual = _Residual(problem)
+    rates = learning_rate * 0.5 * (1.0 + np.cos(np.pi * np.arange(adam_steps) / max(adam_steps, 1)))
+    points: Float[Array, "lanes size"] = jnp.asarray(starts)
+    state = optax.scale_by_adam().init(points)
+    for first in range(0, adam_steps, BLOCK):
+        points, state = _adam(residual, points, state, jnp.asarray(rates[first : first + BLOCK]))
+        if progress is not None:
+            progress(min(first + BLOCK, adam_steps), adam_steps + limit, "Adam")
+    end = levenberg(residual, np.asarray(points), target=target, tolerance=0.0, limit=limit, progress=progress)
+    growth = np.abs(end.points).max(axis=1) / np.abs(starts).max(axis=1)
+    return Students(
+        seeds=tuple(int(seed) for seed in seeds),
+        parameters=tuple(layout.unflatten_numpy(point) for point in end.points),
+        losses=end.values,
+        gradient_norms=end.gradient_norms,
+        growth=growth,
+        endings=tuple(
+            _ending(*row, target, tolerance)
+            for row in zip(end.values.tolist(), end.gradient_norms.tolist(), growth.tolist(), strict=True)
+        ),
+        outcomes=end.outcomes,
+        iterations=end.iterations,
+    )
