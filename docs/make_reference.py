@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import saddlescope
+from saddlescope.cli.main import build
 
 HERE = Path(__file__).parent
-COMMANDS = ("demo", "train", "path", "certify", "walk", "count", "expand", "reduce", "shrink", "claims", "report")
 
 
 def reference() -> str:
@@ -24,10 +24,15 @@ def reference() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def names_of_commands() -> list[str]:
+    """The application's own commands, without its flags."""
+    return [name for name in build() if not name.startswith("-")]
+
+
 def commands() -> str:
     """The help text of each command, as a terminal of 100 columns shows it."""
     parts = ["# Command line\n\nThe help texts themselves."]
-    for name in COMMANDS:
+    for name in names_of_commands():
         run = [sys.executable, "-m", "saddlescope", name, "--help"]
         seen = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
         text = subprocess.run(run, capture_output=True, text=True, check=True, env=seen).stdout
