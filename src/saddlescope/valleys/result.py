@@ -138,7 +138,7 @@ class Join:
     """A path of constant loss between two permuted copies of a network, each with one spare neuron a hidden layer.
 
     ``network`` is the widened one. ``permutations[k]``: neuron i of hidden layer k + 1 of the second is neuron
-    permutations[k][i] of the first. Route k permutes layer k + 1. ``second`` is where the path ends; if the copies
+    ``permutations[k][i]`` of the first. Route k permutes layer k + 1. ``second`` is where the path ends; if the copies
     agree only up to ``gap``, a last straight segment closes it (``settles``).
     """
 

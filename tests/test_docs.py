@@ -1,0 +1,55 @@
+"""The pages of the site: what they show runs, and the reference is complete and up to date."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import saddlescope
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(page for part in (".", "howto", "science") for page in (DOCS / part).glob("*.md"))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+
+
+def maker():
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_code_block_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(saddlescope.__file__).parent.parent))  # the code under test, not another
+    names = {"__name__": "page"}
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        assert language in ("python", "sh", "text"), f"{page.name}: {language!r} would not be run"
+        if language == "python":
+            exec(compile(text, page.name, "exec"), names)
+        elif language == "sh":
+            shell = f'set -e\nsaddlescope() {{ "{sys.executable}" -m saddlescope "$@"; }}\n{text}'
+            ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+            assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def test_every_public_name_is_in_the_reference():
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    missing = [name for name in dir(saddlescope) if name != "__version__" and f"\n## {name}\n" not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", ["reference", "commands"])
+def test_generated_pages_are_up_to_date(name):
+    stored = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    assert getattr(maker(), name)() == stored, "run python docs/make_reference.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_internal_link_resolves(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    assert not [link for link in links if not (page.parent / link).exists()]
