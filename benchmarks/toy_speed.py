@@ -294,7 +294,7 @@ def main() -> None:
         "slsqp": ("SciPy SLSQP", by_slsqp, 40, "gradients"),
         "trust": ("SciPy trust-constr", by_trust, 70, "gradients"),
         "lbfgs": ("SciPy L-BFGS, eliminated", eliminated_lbfgs, 20, "gradients"),
-        "torch": ("PyTorch L-BFGS, eliminated", by_torch, 70, "gradients"),
+        "torch": ("PyTorch L-BFGS, eliminated", by_torch, 99, "gradients"),
         "optimistix": ("Optimistix BFGS, eliminated", by_optimistix(lift, problem), 20, "gradients"),
         "flow": ("gradient flow (Kvaerno5)", by_ours(setting, "flow", 1), 40, "steps"),
         "descent": ("gradient descent ([B19])", by_ours(setting, "descent", 300), 70, "gradients"),
