@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from saddlescope.shown import card
+
 
 class Kind(StrEnum):
     """What a point is. A "minimum" is meant up to the flat directions that the certificate names."""
@@ -130,3 +132,16 @@ class Certificate:
     not_shown: tuple[str, ...]
     evaluations: dict[str, int]
     seconds: float
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "index": self.index_range if self.index is None else self.index,
+            "nullity": self.nullity_range if self.nullity is None else self.nullity,
+            "explained by symmetry": self.symmetry_nullity,
+            "loss": self.loss,
+            "gradient norm": self.gradient_norm,
+            "because": "; ".join(self.reasons) or "-",
+            "not shown": "; ".join(self.not_shown) or "-",
+        }
+        return card(f"{self.verdict}", facts)

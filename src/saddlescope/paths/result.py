@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from saddlescope.outcomes import Outcome
+from saddlescope.shown import card
 from saddlescope.symmetry.neurons import Neurons
 
 
@@ -53,6 +54,17 @@ class PermutationPoint:
     shares: tuple[float, float]
     loss_gap: float
     accuracy: float | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "layer": self.layer,
+            "pair": self.pair,
+            "loss": self.loss,
+            "gradient norm": self.gradient_norm,
+            "shares of the outgoing sum": self.shares,
+        }
+        return card("permutation point: two neurons coincide", facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +116,20 @@ class Path:
     def loss_at_point(self) -> float | None:
         """Loss at the permutation point, or None when the path has none."""
         return None if self.permutation_point is None else self.permutation_point.loss
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        asked = self.kinds == "asked"
+        facts = {
+            "because": "; ".join(self.reasons) or "-",
+            "layer": self.layer,
+            "pair": self.pair,
+            "loss at the permutation point": self.loss_at_point,
+            "barrier": self.barrier,
+            "largest tangential gradient norm": float(self.gradient_norms[asked].max()),
+            "tolerance, missed at": f"{self.tolerance:.2e}, {int((asked & ~self.converged).sum())} distances",
+            "continuous": "yes" if self.continuous else "no",
+        }
+        return card(
+            f"{self.ending}. {self.ending.advice}", facts, curve=self.losses.tolist(), name="loss along the path"
+        )

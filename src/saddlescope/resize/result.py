@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.shown import card
 
 Answer = Literal["yes", "no", "undecided"]
 
@@ -152,6 +153,16 @@ class Expansion:
             tuple(tuple(copies[i]) for i in sorted(copies)), tuple(tuple(groups[j]) for j in sorted(groups))
         )
 
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "widths": self.widths,
+            "neurons added or copied": sum(origin.kind != "kept" for origin in self.origins),
+            "largest change of an output": self.max_output_deviation,
+            "largest output": self.output_scale,
+        }
+        return card(f"expanded to {'-'.join(map(str, self.widths))}", facts)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
@@ -226,3 +237,15 @@ class Reduction:
     output_scale: float
     tolerance: float
     fingerprints: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "widths": self.widths,
+            "removed": len(self.removed),
+            "left": "; ".join(self.left) or "-",
+            "largest change of an output": self.max_output_deviation,
+            "largest output": self.output_scale,
+            "another reduction is near": "undecided" if self.undecided else "no",
+        }
+        return card(f"reduced to {'-'.join(map(str, self.widths))}", facts)

@@ -29,6 +29,7 @@ from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
+from saddlescope.shown import card
 
 Progress = Callable[[int, int, str], None]
 
@@ -50,6 +51,16 @@ class Training:
     losses: np.ndarray
     seconds: float
     iterations: dict[str, int]
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "loss": self.loss,
+            "gradient norm": self.gradient_norm,
+            "iterations": ", ".join(f"{count} {kind}" for kind, count in self.iterations.items()),
+            "seconds": self.seconds,
+        }
+        return card(f"{self.outcome}", facts, curve=self.losses.tolist(), name="loss of the Adam steps")
 
 
 class _Objective(eqx.Module):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from saddlescope.shown import card
 from saddlescope.symmetry.neurons import Neurons
 
 
@@ -131,6 +132,19 @@ class Walk:
     def max_gradient_norm(self) -> float:
         """Largest gradient norm measured."""
         return self.scan.max_gradient_norm
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "segments": self.segments,
+            "critical segments": int(self.scan.critical.sum()),
+            "loss": self.loss,
+            "largest loss deviation": self.max_loss_deviation,
+            "largest gradient norm": self.max_gradient_norm,
+        }
+        norms = self.scan.gradient_norms.max(axis=1, initial=0.0).tolist()
+        verdict = f"{self.segments} segments at equal loss, to within {self.max_loss_deviation:.1e}"
+        return card(verdict, facts, curve=norms, name="gradient norm, segment by segment")
 
 
 @dataclass(frozen=True, kw_only=True)
