@@ -40,10 +40,10 @@ def test_a_residual_that_stays_ends_where_scipy_ends() -> None:
 
 
 def test_a_lane_does_not_depend_on_the_lanes_beside_it() -> None:
-    starts = np.random.default_rng(1).normal(size=(5, 2))
-    together, other = levenberg(_rosenbrock, starts), levenberg(_rosenbrock, starts[::-1])
-    assert np.array_equal(together.points, other.points[::-1])
-    assert np.array_equal(together.iterations, other.iterations[::-1])
+    starts, order = np.random.default_rng(1).normal(size=(5, 2)), [2, 0, 1, 4, 3]  # no reversal, not its own inverse
+    together, other = levenberg(_rosenbrock, starts), levenberg(_rosenbrock, starts[order])
+    assert np.array_equal(together.points[order], other.points)
+    assert np.array_equal(together.iterations[order], other.iterations)
 
 
 def test_growth_without_bound_and_bad_starts_are_named() -> None:
