@@ -8,6 +8,7 @@ The data of docs/figures/overparameterised-training.json were made with the sett
 import argparse
 import json
 import sys
+import time
 from collections import Counter
 
 from saddlescope.records.schema import plain
@@ -27,10 +28,12 @@ def main() -> None:
     for activation in options.activations.split(","):
         for width in map(int, options.widths.split(",")):
             settings = {"adam_steps": options.adam_steps, "limit": options.limit}
+            began = time.perf_counter()
             run = measure(width, activation, options.seeds, **settings)
-            runs.append({**run, "settings": settings})
+            seconds = time.perf_counter() - began
+            runs.append({**run, "seconds": round(seconds, 1), "settings": settings})
             endings = dict(Counter(student["ending"] for student in run["students"]))
-            sys.stderr.write(f"{activation} {width}: {endings}, {run['seconds']:.0f} s\n")
+            sys.stderr.write(f"{activation} {width}: {endings}, {seconds:.0f} s\n")
     sys.stdout.write(json.dumps(plain({"runs": runs})) + "\n")
 
 
