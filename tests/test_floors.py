@@ -41,7 +41,7 @@ FLOORS: list[dict[str, str]] = [
         "plots": "canvas path regimes neurons spectrum walk surface stamp counts_figure toy_figure landscape_figure "
         "types_figure geometry_figure minima_figure overparameterised",
     },
-    {"report": "sections page", "reproduction": "catalogue text reproduce"},
+    {"report": "sections documents page", "reproduction": "catalogue text reproduce"},
     {
         "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "
         "study reproduce completion main"

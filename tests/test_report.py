@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,9 @@ from saddlescope.paths.result import PathSettings
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import digits, toy, toy_teacher
+from saddlescope.problem.weights import save_weights
 from saddlescope.records.store import save_path
+from saddlescope.report.documents import places
 from saddlescope.report.page import render, save_page
 from saddlescope.report.sections import DRAWN, FRAMES, path_section
 from saddlescope.study.surface import merge_surface
@@ -181,3 +185,67 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
     with pytest.raises(StorageError, match="No space left"):
         save_page("x", tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def documents(problem_and_path, tmp_path_factory):
+    """A stored run with its walk and certificate, as the commands write them."""
+    _, path = problem_and_path
+    here = tmp_path_factory.mktemp("documents")
+    save_path(
+        replace(path, problem={**path.problem, "network": str(here / "net.safetensors"), "data": "toy"}), here / "run"
+    )
+    network, teacher = toy_teacher("tanh", 0)
+    save_weights(here / "net.safetensors", network, teacher)
+    walked = run(["walk", str(here / "run"), "--to", "4,2,0,1,3", "--out", str(here / "walk.json"), "--quiet"])
+    assert walked == 0
+    run(["certify", str(here / "run"), "--out", str(here / "certificate.json"), "--quiet"])
+    return here
+
+
+def test_a_walk_and_a_certificate_stand_beside_their_path(documents, capfd):
+    words = [str(documents / name) for name in ("run", "walk.json", "certificate.json")]
+    assert run(["report", *words, "--out", str(documents / "page.html"), "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["runs"][0:2] == ["permutation-point", "walk"]
+    page = (documents / "page.html").read_text(encoding="utf-8")
+    numbers = numbers_of(page)
+    walked = json.loads((documents / "walk.json").read_text())
+    assert numbers[1]["walk"]["norms"] == walked["gradient_norms"]
+    stored = json.loads((documents / "certificate.json").read_text())
+    assert [part["values"] for part in numbers[2]["spectrum"]["parts"]] == [
+        part["inertia"]["values"] for part in stored["parts"]
+    ]
+    assert f"{walked['segments']} segments to the permutation 4, 2, 0, 1, 3" in page
+    assert "not shown" in page
+
+
+def test_replayed_places_end_in_the_permutation(documents):
+    walked = json.loads((documents / "walk.json").read_text())
+    frames = places(5, walked["pair"], [(kind, neuron, to) for kind, neuron, to in walked["moves"]])
+    labels, sends = frames[-1]
+    first, second = walked["pair"]
+    assert labels == [first if unit == second else unit for unit in walked["permutation"]]
+    assert all(sends)
+    for (before, _), (after, _) in pairwise(frames):
+        assert sum(a != b for a, b in zip(before, after, strict=True)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("no JSON", "not a readable result"),
+        ("[1]", "not a readable result"),
+        ('{"kind": "study"}', "this result has no page: kind=study; expected walk or certificate"),
+        ('{"kind": "walk", "moves": []}', "incomplete or damaged"),
+        ('{"kind": "certificate", "words": []}', "incomplete or damaged"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path, capfd, text, words):
+    file = tmp_path / "x.json"
+    file.write_text(text)
+    assert run(["report", str(file), "--out", str(tmp_path / "page.html")]) == 2
+    error = capfd.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()

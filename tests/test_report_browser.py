@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from saddlescope.cli.summary import certificate_json, certificate_lines
+from saddlescope.cli.walk import walk_document
+from saddlescope.critical.certify import certify
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import toy, toy_teacher
+from saddlescope.report.documents import document_section
 from saddlescope.report.page import render, save_page
 from saddlescope.report.sections import path_section
 from saddlescope.study.surface import merge_surface
+from saddlescope.valleys.walk import walk
 
 pytest.importorskip("selenium", reason="the browser test needs selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -142,3 +147,37 @@ def test_dark_and_light_differ(browser, page):
         shades.append(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert shades[0] != shades[1]
+
+
+@pytest.fixture(scope="module")
+def walk_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network, teacher = toy_teacher("tanh", 0)
+    problem = Problem(network, toy("tanh", 0))
+    path = find_path(problem, teacher, layer=1, pair=(3, 4), settings=PathSettings(steps=20))
+    found = walk(problem, path.permutation_point, [4, 2, 0, 1, 3], neurons=path.neurons, points=2)
+    certificate = certify(problem, path.permutation_point)
+    words = certificate_lines(certificate, path, None, None)
+    content = {"kind": "certificate", **certificate_json(certificate, path, None, None), "words": words}
+    documents = {"walk": walk_document(Path("run"), path, found), "certificate": {**content, "fingerprints": {}}}
+    sections = [document_section(name, document) for name, document in documents.items()]
+    file = tmp_path_factory.mktemp("walk") / "page.html"
+    save_page(render(sections, command="saddlescope report x", version="0"), file)
+    return file
+
+
+def test_the_slider_walks_through_the_segments(browser, walk_page):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(walk_page.as_uri())
+    assert browser.get_log("browser") == []
+    assert len(browser.find_elements("css selector", "figure svg")) == 3
+    labels = [node.get_attribute("textContent") for node in browser.find_elements("css selector", "[data-label]")]
+    assert labels == ["0", "1", "2", "3", "3"]
+    marker = place(browser, '[data-marker="segment"]', "x1")
+    slider = browser.find_element("css selector", '[data-slider="0"]')
+    slider.send_keys(Keys.END)
+    labels = [node.get_attribute("textContent") for node in browser.find_elements("css selector", "[data-label]")]
+    assert labels == ["3", "2", "0", "1", "3"]
+    assert place(browser, '[data-marker="segment"]', "x1") != marker
+    last = slider.get_attribute("max")
+    assert browser.find_element("css selector", '[data-output="0"]').text.startswith(f"{last} of {last}: ")

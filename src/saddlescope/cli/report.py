@@ -24,12 +24,12 @@ def report(
 
     The permutation point is certified on the way if the run's network and data are at hand; if not, the page says why.
 
-    Example: saddlescope report RUN.saddle --out report.html
+    Example: saddlescope report RUN.saddle walk.json certificate.json --out report.html
 
     Parameters
     ----------
     runs
-        Result folders of paths.
+        Result folders of paths, and the JSON files that saddlescope walk --out and certify --out write.
     out
         The page; by default the first run's name with .html.
     net
@@ -76,6 +76,10 @@ def version_words() -> str:
 
 def section_of(run: Path, net: Path | None, data: str | None) -> dict[str, Any]:
     """Return what the page shows of one stored run; its point is certified if network and data are at hand."""
+    if run.is_file():
+        from saddlescope.report.documents import document_section, read_document
+
+        return document_section(run.name, read_document(run))
     from saddlescope.cli.summary import certificate_lines, path_lines
     from saddlescope.records.store import load_path
     from saddlescope.report.sections import path_section

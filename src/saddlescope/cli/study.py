@@ -254,15 +254,17 @@ def _certified(file: Path, problem: "Problem", path: "PermutationPath", asked: "
     if asked.certify is None:
         return {}
     from saddlescope.cli.certify import prove_point
-    from saddlescope.cli.summary import certificate_json
+    from saddlescope.cli.summary import certificate_json, certificate_lines
     from saddlescope.critical.along import certify_along
     from saddlescope.critical.certify import certify
 
-    words = asked.certify
-    found = certify(problem, path.permutation_point, gradient_tolerance=words.gradient_tolerance, steps=words.steps)
-    along = certify_along(problem, path, count=words.along) if words.along else None
-    proof = prove_point(problem, path.permutation_point) if words.prove else None
-    write_json(file, {"kind": "certificate", **certificate_json(found, path, along, proof)})
+    options = asked.certify
+    found = certify(problem, path.permutation_point, gradient_tolerance=options.gradient_tolerance, steps=options.steps)
+    along = certify_along(problem, path, count=options.along) if options.along else None
+    proof = prove_point(problem, path.permutation_point) if options.prove else None
+    words = certificate_lines(found, path, along, proof)
+    content = {"kind": "certificate", **certificate_json(found, path, along, proof)}
+    write_json(file, {**content, "words": words, "fingerprints": dict(path.fingerprints)})
     row = {"verdict": found.verdict.value, "index": found.index, "nullity": found.nullity}
     return row if proof is None else {**row, "proof": proof.verdict}
 
@@ -292,7 +294,8 @@ def _page(folder: Path, name: str, rows: list[dict[str, Any]], command: str) -> 
     from saddlescope.cli.report import section_of, version_words
     from saddlescope.report.page import render, save_page
 
-    sections = [section_of(Path(row["run"]), None, None) for row in rows]
+    shown = [(Path(row["run"]), Path(row["run"]).with_suffix(".walk.json")) for row in rows]
+    sections = [section_of(place, None, None) for pair in shown for place in pair if place.exists()]
     save_page(render(sections, command=command, version=version_words()), folder / name)
     return str(folder / name)
 

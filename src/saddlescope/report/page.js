@@ -211,8 +211,70 @@
     svg.style.touchAction = "pan-y";
     draw();
   };
+  const walkFigure = (place, { deviations, norms, tolerance }) => {
+    const count = norms.length, seen = [...deviations, ...norms, tolerance].filter((v) => v > 0);
+    const low = Math.min(...seen) / 3, high = Math.max(...seen) * 3, svg = canvas(place, "loss deviation and gradient norm by segment");
+    const x = scale(0, Math.max(count, 1), PAD.l, W - PAD.r), y = scale(low, high, H - PAD.b, PAD.t, true);
+    frame(svg, x, y, ticks(0, count), ticks(low, high, true), "segment", "deviation, norm");
+    make(svg, "line", { x1: PAD.l, x2: W - PAD.r, y1: y(tolerance), y2: y(tolerance), stroke: "var(--red)", "stroke-dasharray": "5 4" });
+    lineOf(svg, norms.map((_, k) => k + 0.5), norms.map((v) => Math.max(v, low)), x, y, { stroke: "var(--orange)" });
+    deviations.forEach((v, k) => make(svg, "circle", { cx: x(k + 0.5), cy: y(Math.max(v, low)), r: 2.4, fill: "var(--blue)" }));
+    const marker = make(svg, "line", { "data-marker": "segment", y1: PAD.t, y2: H - PAD.b, stroke: "var(--green)", "stroke-width": 2 });
+    return (step) => { for (const end of ["x1", "x2"]) marker.setAttribute(end, x(step).toFixed(2)); };
+  };
+  const placesFigure = (place, { frames, words }) => {
+    const count = frames[0][0].length, columns = Math.min(count, 10), height = 50 + 52 * Math.ceil(count / columns);
+    const svg = canvas(place, "the layer's places", height), said = make(svg, "text", { x: 20, y: 20 });
+    const spots = [...Array(count).keys()].map((k) => {
+      const cx = 36 + (k % columns) * (W - 72) / Math.max(1, columns - 1), cy = 62 + 52 * Math.floor(k / columns);
+      const ring = make(svg, "circle", { cx, cy, r: 20, fill: "none", stroke: "var(--orange)", "stroke-width": 3 });
+      const dot = make(svg, "circle", { cx, cy, r: 15, stroke: "var(--blue)", "stroke-width": 2, "data-place": k });
+      return { ring, dot, name: make(svg, "text", { x: cx, y: cy + 4, "text-anchor": "middle", "data-label": k }) };
+    });
+    return (step) => {
+      const [labels, sends] = frames[step], move = step > 0 ? words[step - 1] : "the start";
+      const [, one, other] = step > 0 ? move.match(/ (\d+) to (\d+)$/).map(Number) : [0, -1, -1];
+      spots.forEach(({ ring, dot, name }, k) => {
+        ring.setAttribute("opacity", k === one || k === other ? 1 : 0);
+        dot.setAttribute("fill", sends[k] ? "var(--blue)" : "none");
+        name.textContent = String(labels[k]);
+        name.setAttribute("style", sends[k] ? "fill: var(--paper)" : "");
+      });
+      said.textContent = move;
+      return move;
+    };
+  };
+  const control = (number, last, show) => {
+    const slider = document.querySelector(`[data-slider="${number}"]`), play = document.querySelector(`[data-play="${number}"]`);
+    let timer = null;
+    const stop = () => { clearInterval(timer); timer = null; play.textContent = "Play"; };
+    play.addEventListener("click", () => {
+      if (timer !== null) { stop(); return; }
+      play.textContent = "Pause";
+      if (Number(slider.value) >= last) slider.value = "0";
+      timer = setInterval(() => {
+        slider.value = String(Math.min(last, Number(slider.value) + 1));
+        show();
+        if (Number(slider.value) >= last) stop();
+      }, 700);
+    });
+    slider.addEventListener("input", () => { stop(); show(); });
+    show();
+  };
   sections.forEach((section, number) => {
     const find = (kind) => document.querySelector(`[data-figure="${kind}"][data-section="${number}"]`);
+    if (section.kind === "certificate") { spectrum(find("spectrum"), section.spectrum); return; }
+    if (section.kind === "walk") {
+      const marks = walkFigure(find("walk"), section.walk), moved = placesFigure(find("places"), section.walk);
+      const slider = document.querySelector(`[data-slider="${number}"]`), output = document.querySelector(`[data-output="${number}"]`);
+      control(number, section.walk.frames.length - 1, () => {
+        const step = Number(slider.value), words = `${step} of ${section.walk.words.length}: ${moved(step)}`;
+        marks(step);
+        output.textContent = words;
+        slider.setAttribute("aria-valuetext", words);
+      });
+      return;
+    }
     const moves = [along(find("loss"), section, "loss", "loss")];
     if (section.curve.accuracy) moves.push(along(find("accuracy"), section, "accuracy", "accuracy"));
     const turn = neurons(find("neurons"), section.neurons);

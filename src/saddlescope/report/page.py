@@ -10,6 +10,15 @@ from typing import Any
 
 from saddlescope.errors import StorageError
 
+# Moves of a walk that are listed one by one.
+MOVES = 2000
+
+SPECTRUM = (
+    "Eigenvalues on a scale that is linear near 0 and logarithmic beyond, each with its bound. Symmetric: of the "
+    "merged network. Antisymmetric: added by the copy. Rings (12 at most): zero for a reason that the certificate "
+    "names."
+)
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
@@ -51,18 +60,75 @@ def _neuron_caption(found: dict[str, Any]) -> str:
     )
 
 
-def _section(section: dict[str, Any], number: int) -> str:
-    last = len(section["neurons"]["t"]) - 1
+def _head(section: dict[str, Any], number: int) -> str:
+    """Return a section's beginning: its name, the verdict, the figures in words."""
     first, *others = section["lines"]
-    parts = [
-        f"<section id='run{number}' aria-labelledby='title{number}'>",
-        f"<h2 id='title{number}'>{_text(section['title'])}</h2>",
-        f"<p class='verdict {'good' if section['good'] else 'bad'}'>{_text(first)}</p>",
-        "<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in others) + "</ul>",
+    return (
+        f"<section id='run{number}' aria-labelledby='title{number}'>"
+        f"<h2 id='title{number}'>{_text(section['title'])}</h2>"
+        f"<p class='verdict {'good' if section['good'] else 'bad'}'>{_text(first)}</p>"
+        "<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in others) + "</ul>"
+    )
+
+
+def _controls(number: int, last: int, symbol: str, what: str) -> str:
+    return (
         f"<div class='controls'><button type='button' data-play='{number}'>Play</button>"
-        f"<label>t <input type='range' min='0' max='{last}' value='0' step='1' data-slider='{number}' "
-        f"aria-label='position t on the path {_text(section['title'])}'></label>"
-        f"<output data-output='{number}'></output></div>",
+        f"<label>{symbol} <input type='range' min='0' max='{last}' value='0' step='1' data-slider='{number}' "
+        f"aria-label='{_text(what)}'></label><output data-output='{number}'></output></div>"
+    )
+
+
+def _tail(section: dict[str, Any]) -> str:
+    return f"<details><summary>Settings, data, versions</summary>{_facts(section['facts'])}</details></section>"
+
+
+def _walk(section: dict[str, Any], number: int) -> str:
+    """Return a walk's section."""
+    found = section["walk"]
+    left = f" {found['left']} further places are not drawn." if found["left"] else ""
+    rows = "".join(f"<li>{_text(words)}</li>" for words in found["words"][:MOVES])
+    more = len(found["words"]) - MOVES
+    return "".join(
+        [
+            _head(section, number),
+            _controls(number, len(found["frames"]) - 1, "segment", f"segment of the walk {section['title']}"),
+            "<div class='grid'>",
+            _figure(
+                "walk",
+                number,
+                "What changes on each segment",
+                "Largest change of the loss (dots) and largest gradient norm (line) on each segment; the dashed "
+                "line is the tolerance below which a segment counts as critical. Zeros are drawn at the lower edge.",
+            ),
+            _figure(
+                "places",
+                number,
+                "Which neuron is where",
+                "Each place with the number of the neuron whose incoming vector it holds; an open place sends "
+                "nothing. The two places of the move are ringed." + left,
+            ),
+            f"</div><details><summary>All moves</summary><ol>{rows}</ol>",
+            f"<p>{more} further moves are in the file.</p>" if more > 0 else "",
+            "</details>",
+            _tail(section),
+        ]
+    )
+
+
+def _certificate(section: dict[str, Any], number: int) -> str:
+    """Return a certificate's section."""
+    figure = _figure("spectrum", number, "Signs of the Hessian", SPECTRUM)
+    return f"{_head(section, number)}<div class='grid'>{figure}</div>{_tail(section)}"
+
+
+def _section(section: dict[str, Any], number: int) -> str:
+    if section["kind"] != "path":
+        return _walk(section, number) if section["kind"] == "walk" else _certificate(section, number)
+    last = len(section["neurons"]["t"]) - 1
+    parts = [
+        _head(section, number),
+        _controls(number, last, "t", f"position t on the path {section['title']}"),
         "<div class='grid'>",
         _figure(
             "loss",
@@ -87,9 +153,7 @@ def _section(section: dict[str, Any], number: int) -> str:
                 "spectrum",
                 number,
                 "Signs of the Hessian at the permutation point",
-                "Eigenvalues on a scale that is linear near 0 and logarithmic beyond, each with its bound. Symmetric: "
-                "of the merged network. Antisymmetric: added by the copy. Rings (12 at most): zero for a reason that "
-                "the certificate names.",
+                SPECTRUM,
             )
         )
     if section["surface"] is not None:
@@ -110,7 +174,7 @@ def _section(section: dict[str, Any], number: int) -> str:
         parts.append("<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in rest) + "</ul>")
     else:
         parts.append(f"<p>None: {_text(section['without'])}</p>")
-    parts.append(f"<details><summary>Settings, data, versions</summary>{_facts(section['facts'])}</details></section>")
+    parts.append(_tail(section))
     return "".join(parts)
 
 
@@ -118,7 +182,7 @@ def render(sections: list[dict[str, Any]], *, command: str, version: str) -> str
     """Return the page.
 
     Args:
-        sections: what `path_section` returned.
+        sections: what `path_section` and `document_section` returned.
         command: how to make the page again.
         version: of this package.
     """
@@ -132,13 +196,14 @@ def render(sections: list[dict[str, Any]], *, command: str, version: str) -> str
         contents = f"<nav aria-label='contents'><ol>{links}</ol></nav>"
     title = _text(", ".join(str(section["title"]) for section in sections))
     body = "".join(_section(section, number) for number, section in enumerate(sections))
-    drawn = [{key: s[key] for key in ("curve", "residuals", "neurons", "spectrum", "surface")} for s in sections]
+    keys = ("kind", "curve", "residuals", "neurons", "spectrum", "surface", "walk")
+    drawn = [{key: section[key] for key in keys if key in section} for section in sections]
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{title}: saddlescope</title><style>{style}</style></head><body><main>"
-        f"<h1>Permutation paths</h1>{contents}{body}"
+        f"<h1>Weight-space symmetry</h1>{contents}{body}"
         f"<footer><p>saddlescope {_text(version)}. Made again by: <code>{_text(command)}</code></p></footer></main>"
         f"<script type='application/json' id='numbers'>{_embedded(drawn)}</script><script>{program}</script>"
         "</body></html>\n"

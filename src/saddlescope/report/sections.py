@@ -160,6 +160,7 @@ def path_section(
     """
     settings = {key: getattr(path.settings, key) for key in path.settings.__dataclass_fields__}
     return {
+        "kind": "path",
         "title": name,
         "verdict": str(path.ending.value),
         "good": path.permutation_point is not None,
