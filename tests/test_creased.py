@@ -44,6 +44,11 @@ class Folded(eqx.Module):
         del x
         return self.quadratic @ v
 
+    rounding = 1e-14
+
+    def model_product(self, x, v):
+        return self.hessian_product(x, v)
+
     def hessian(self, x):
         del x
         return self.quadratic

@@ -18,7 +18,7 @@ FLOORS: list[dict[str, str]] = [
         "symmetry": "neurons actions coordinates gauge",
     },
     {
-        "numerics": "tangent linear newton levenberg creased descent flow continuation balls spectrum",
+        "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
         "problem": "activations networks losses data idx tables download sources weights problem kronecker kinks "
         "creases sharding",
     },

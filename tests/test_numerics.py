@@ -26,6 +26,11 @@ class Smooth(eqx.Module):
     def hessian_product(self, x, v):
         return jax.jvp(jax.grad(self.function), (x,), (v,))[1]
 
+    rounding = 1e-14
+
+    def model_product(self, x, v):
+        return self.hessian_product(x, v)
+
     def hessian(self, x):
         return jax.hessian(self.function)(x)
 

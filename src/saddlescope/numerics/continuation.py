@@ -17,6 +17,7 @@ from saddlescope.numerics.creased import CREASED, Creased, hold
 from saddlescope.numerics.descent import descent
 from saddlescope.numerics.flow import flow
 from saddlescope.numerics.linear import FLAT, tangential_hessian
+from saddlescope.numerics.memory import Memory, empty
 from saddlescope.numerics.newton import CONVERGED, DENSE, KRYLOV, NON_FINITE, Iterate, begin, correct, correct_traced
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
 
@@ -34,6 +35,10 @@ COARSEST = 16.0
 
 # After so many strides a leg is finished in one: the leg is then reported as a leap or as not converged.
 STRIDES = 200
+
+# Share of the newest secant in the running mean of the velocity: secants of late, short strides hold more of the
+# residuals than those of early, long ones.
+NEWEST = 0.15
 
 # The points in between are kept as long as they fit into this many numbers.
 TRACE_NUMBERS = 2**24
@@ -58,6 +63,8 @@ class Track(NamedTuple):
     velocity: Vector
     stride: Scalar
     fresh: Array  # no velocity is known yet, or a leap has made it meaningless
+    steady: Vector  # a running mean of the velocity: where the branch is straight it holds less of the residuals
+    memory: Memory | None = None  # what conjugate gradients have learnt so far
 
 
 class Leg(NamedTuple):
@@ -77,14 +84,25 @@ class Leg(NamedTuple):
     traced: Int[Array, ""]
 
 
-def solve(objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: Limits, solver: Solver) -> Iterate:
-    """Minimise on the surface at d from x with the named corrector."""
+def solve(
+    objective: Objective,
+    surface: Surface,
+    x: Vector,
+    d: Scalar,
+    limits: Limits,
+    solver: Solver,
+    memory: Memory | None = None,
+    other: Vector | None = None,
+) -> Iterate:
+    """Minimise on the surface at d from x with the named corrector; see `correct` for ``memory`` and ``other``."""
     options = {"tolerance": limits.tolerance, "radius": limits.radius, "limit": limits.iterations}
     if solver == "flow":
         return flow(objective, surface, x, d, **options)
     if solver == "descent":
         return descent(objective, surface, x, d, **options)
-    return correct(objective, surface, x, d, method=METHODS[solver], **options)
+    if solver == "krylov" and memory is None:
+        memory = empty(x.shape[0])
+    return correct(objective, surface, x, d, method=METHODS[solver], memory=memory, other=other, **options)
 
 
 def surface_at(objective: Objective, surface: Surface, x: Vector, solver: Solver) -> Surface:
@@ -153,7 +171,9 @@ def _stride(
     ahead = jnp.where(finest & wild, 0.0, ahead)  # better no prediction than one beyond its range
     guess = surface_at(objective, surface, track.x, solver).retract(track.x + ahead, d)
     patience = jnp.where(finest | (not dense), limits.iterations, jnp.minimum(PATIENCE, limits.iterations))
-    found = solve(objective, surface, guess, d, limits._replace(iterations=patience), solver)
+    steady = None if dense else track.x + (d - track.d) * jnp.where(track.fresh, 0.0, track.steady)
+    patient = limits._replace(iterations=patience)
+    found = solve(objective, surface, guess, d, patient, solver, track.memory, steady)
     moved = jnp.linalg.norm(found.x - guess)
     reach = jnp.linalg.norm(guess - track.x)
     # Dense tangents predict sharply; elsewhere only a move beyond one full step counts as a leap.
@@ -173,7 +193,10 @@ def _stride(
         pick(velocity, track.velocity),
         jnp.where(accept, jnp.minimum(2.0 * track.stride, full), jnp.maximum(0.25 * track.stride, finest_stride)),
         pick(~smooth & (not dense), track.fresh),
+        pick(jnp.where(track.fresh, velocity, track.steady + NEWEST * (velocity - track.steady)), track.steady),
+        found.memory,
     )
+    found = found._replace(memory=None)  # once is enough: the track has it
     told = Leg(
         jax.tree.map(pick, found, leg.iterate),
         leg.slope,
@@ -207,8 +230,9 @@ def embark(objective: Objective, surface: Surface, x: Vector, d: Scalar, full: S
     if solver in TANGENTS:
         _, gradient = objective.value_and_gradient(x)
         velocity, _ = dense_velocity(objective, surface_at(objective, surface, x, solver), x, d, gradient)
-        return Track(x, d, velocity, full, jnp.asarray(False))
-    return Track(x, d, jnp.zeros_like(x), full, jnp.asarray(True))
+        return Track(x, d, velocity, full, jnp.asarray(False), velocity)
+    none = jnp.zeros_like(x)
+    return Track(x, d, none, full, jnp.asarray(True), none, empty(x.shape[0]) if solver == "krylov" else None)
 
 
 @eqx.filter_jit

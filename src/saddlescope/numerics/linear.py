@@ -11,10 +11,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
+from saddlescope.numerics.memory import Memory, precondition, remember
 from saddlescope.numerics.tangent import Objective, Surface, Tangent, Vector
 
 # A direction with curvature below this share of the largest is treated as flat: float64 noise decides its sign.
 FLAT = 1e-13
+
+# Conjugate gradients end when the residual is this share of the slope, or half the tolerance if that is nearer than
+# the second share; after so many products, they end anyway.
+FORCING, NEAR = 0.2, 0.02
+PRODUCTS, PRODUCTS_WITH_MEMORY = 60, 400
 
 
 class Step(NamedTuple):
@@ -24,6 +30,7 @@ class Step(NamedTuple):
     predicted: Scalar
     curvature: Scalar
     products: Int[Array, ""]
+    memory: Memory | None = None
 
 
 def tangential_hessian(objective: Objective, surface: Surface, x: Vector, space: Tangent) -> Float[Array, "size size"]:
@@ -64,9 +71,11 @@ class _Krylov(NamedTuple):
     conditioned: Vector
     direction: Vector
     image: Vector  # (T H T) move, for the model's value
-    curvature: Scalar
+    curvature: Scalar  # lowest met
+    highest: Scalar
     products: Int[Array, ""]
     running: Array
+    memory: Memory | None
 
 
 def _to_boundary(move: Vector, direction: Vector, radius: Scalar) -> Scalar:
@@ -74,6 +83,12 @@ def _to_boundary(move: Vector, direction: Vector, radius: Scalar) -> Scalar:
     a, b = direction @ direction, move @ direction
     c = jnp.minimum(move @ move - radius**2, 0.0)
     return (-b + jnp.sqrt(jnp.maximum(b * b - a * c, 0.0))) / jnp.where(a > 0, a, 1.0)
+
+
+def forcing(tolerance: Scalar, slope: Scalar) -> Scalar:
+    """Return to which share of the slope's norm a step's linear system is to be solved."""
+    near = jnp.maximum(NEAR, 0.5 * tolerance / slope)
+    return jnp.where(tolerance > NEAR * slope, jnp.minimum(FORCING, near), FORCING)
 
 
 def krylov_step(
@@ -85,44 +100,62 @@ def krylov_step(
     shift: Scalar,
     radius: Scalar,
     *,
-    forcing: float = 0.2,
-    limit: int = 60,
+    tolerance: Scalar,
+    memory: Memory | None,
 ) -> Step:
-    """Solve by preconditioned conjugate gradients, ended early by the radius or by negative curvature (Steihaug)."""
+    """Solve by preconditioned conjugate gradients, ended early by the radius or by negative curvature (Steihaug).
+
+    With a memory, each direction and its image are kept there, and precondition at once. A curvature that is zero to
+    the products' rounding ends the solve where it is: its sign would be noise.
+    """
+    enough = forcing(tolerance, jnp.linalg.norm(slope)) * jnp.linalg.norm(slope)
+    limit = PRODUCTS if memory is None else PRODUCTS_WITH_MEMORY
 
     def apply(v: Vector) -> Vector:
-        return space.project(objective.hessian_product(x, v) - surface.curvature_product(x, space.multipliers, v))
+        return space.project(objective.model_product(x, v) - surface.curvature_product(x, space.multipliers, v))
 
-    def precondition(v: Vector) -> Vector:
+    def base(v: Vector) -> Vector:
         return space.project(objective.precondition(x, shift, space.project(v)))
+
+    def condition(memory: Memory | None, v: Vector) -> Vector:
+        return base(v) if memory is None else space.project(precondition(memory, base, space.project(v)))
 
     def body(state: _Krylov) -> _Krylov:
         image = apply(state.direction)
         length = state.direction @ state.direction
-        bend = state.direction @ image + shift * length
-        rate = (state.residual @ state.conditioned) / jnp.where(bend > 0, bend, 1.0)
+        raw = (state.direction @ image) / length
+        highest = jnp.maximum(state.highest, raw)
+        bend = raw + shift
+        rate = (state.residual @ state.conditioned) / (jnp.where(bend > 0, bend, 1.0) * length)
         ahead = state.move + rate * state.direction
+        noise = objective.rounding * highest
+        flat = (jnp.abs(bend) <= noise) & (state.products > 0)
         leaves = (bend <= 0) | (jnp.linalg.norm(ahead) > radius)
         rate = jnp.where(leaves, _to_boundary(state.move, state.direction, radius), rate)
-        move = state.move + rate * state.direction
+        rate = jnp.where(flat, 0.0, rate)
         residual = state.residual - rate * (image + shift * state.direction)
-        conditioned = precondition(residual)
-        beta = (residual @ conditioned) / (state.residual @ state.conditioned)
-        small = jnp.linalg.norm(residual) <= forcing * jnp.linalg.norm(slope)
+        known = state.memory
+        if known is not None:
+            known = remember(known, state.direction, image + shift * state.direction, noise)
+        conditioned = condition(known, residual)
+        # Polak and Ribiere's form: the preconditioner changes as it learns.
+        beta = (conditioned @ (residual - state.residual)) / (state.residual @ state.conditioned)
         return _Krylov(
-            move,
+            state.move + rate * state.direction,
             residual,
             conditioned,
             conditioned + beta * state.direction,
             state.image + rate * image,
-            jnp.minimum(state.curvature, (state.direction @ image) / length),
+            jnp.minimum(state.curvature, raw),
+            highest,
             state.products + 1,
-            ~(leaves | small) & (state.products + 1 < limit),
+            ~(leaves | flat | (jnp.linalg.norm(residual) <= enough)) & (state.products + 1 < limit),
+            known,
         )
 
-    first = precondition(-slope)
-    zero = jnp.zeros_like(x)
-    begin = _Krylov(zero, -slope, first, first, zero, jnp.asarray(jnp.inf), jnp.asarray(0), jnp.asarray(True))
+    first = condition(memory, -slope)
+    zero, none = jnp.zeros_like(x), jnp.zeros_like(shift)
+    begin = _Krylov(zero, -slope, first, first, zero, none + jnp.inf, none, jnp.asarray(0), jnp.asarray(True), memory)
     end = jax.lax.while_loop(lambda s: s.running, body, begin)
     predicted = -(slope @ end.move + 0.5 * end.move @ end.image)
-    return Step(end.move, predicted, end.curvature, end.products)
+    return Step(end.move, predicted, end.curvature, end.products, end.memory)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
 from saddlescope.numerics.linear import dense_step, krylov_step
+from saddlescope.numerics.memory import Memory
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
 from saddlescope.outcomes import Outcome
 
@@ -36,7 +37,7 @@ DENSE_LIMIT = 256
 # Share of |g| / radius, the rate at which an explicit step just reaches the radius, that is always added to the
 # shift: dense
 # steps stay close to the gradient flow; conjugate gradients are held back by the radius and would only be slowed.
-CAUTION: dict[Linear, float] = {"dense": 1.0, "krylov": 0.01}
+CAUTION: dict[Linear, float] = {"dense": 1.0, "krylov": 0.1}
 
 # The loss may rise by this relative amount, rounding of the sum over samples, when the gradient falls.
 ROUNDING = 1e-14
@@ -54,6 +55,7 @@ class Iterate(NamedTuple):
     iterations: Int[Array, ""]
     products: Int[Array, ""]
     status: Int[Array, ""]
+    memory: Memory | None = None  # of conjugate gradients; other methods keep none
 
 
 def begin(objective: Objective, surface: Surface, x: Vector, d: Scalar, tolerance: Scalar) -> Iterate:
@@ -81,8 +83,8 @@ def advance(
     """Try one step; a refused step leaves the point and shortens the steps allowed."""
     space = tangent(surface, state.x, state.gradient)
     slope = space.project(state.gradient)
-    solve = dense_step if linear == "dense" else krylov_step
     shift = CAUTION[linear] * jnp.linalg.norm(slope) / radius
+    solve = dense_step if linear == "dense" else partial(krylov_step, tolerance=tolerance, memory=state.memory)
     step = solve(objective, surface, state.x, space, slope, shift, state.reach * radius)
     x = surface.retract(state.x + step.move, d)
     value, gradient = objective.value_and_gradient(x)
@@ -113,6 +115,7 @@ def advance(
         state.iterations + 1,
         state.products + step.products,
         status,
+        step.memory,
     )
 
 
@@ -127,6 +130,11 @@ DENSE = Method(begin, partial(advance, linear="dense"))
 KRYLOV = Method(begin, partial(advance, linear="krylov"))
 
 
+def _better(one: Iterate, other: Iterate) -> Iterate:
+    """Return the iterate of lower residual; a NaN loses."""
+    return jax.tree.map(partial(jnp.where, other.residual < one.residual), other, one)
+
+
 def correct(
     objective: Objective,
     surface: Surface,
@@ -137,15 +145,26 @@ def correct(
     radius: Scalar,
     limit: Int[Array, ""],
     method: Method,
+    memory: Memory | None = None,
+    other: Vector | None = None,
 ) -> Iterate:
     """Minimise on the surface at d, starting from x, until the tangential gradient norm is within the tolerance.
 
-    Pure and jittable: the whole iteration is one compiled loop. The result's status says how it ended.
+    Pure and jittable: the whole iteration is one compiled loop. The result's status says how it ended; its memory
+    serves the next correction. ``other`` is a second guess: the one of lower residual is taken where x is not enough.
     """
+    first = method.begin(objective, surface, x, d, tolerance)
+    if other is not None:
+        first = jax.lax.cond(
+            first.status == CONVERGED,
+            lambda: first,
+            lambda: _better(first, method.begin(objective, surface, other, d, tolerance)),
+        )
+    first = first._replace(memory=memory)
     end = jax.lax.while_loop(
         lambda s: (s.status == RUNNING) & (s.iterations < limit),
         lambda s: method.advance(objective, surface, s, d, tolerance, radius),
-        method.begin(objective, surface, x, d, tolerance),
+        first,
     )
     return end._replace(status=jnp.where(end.status == RUNNING, MAX_STEPS, end.status))
 

@@ -15,6 +15,9 @@ Vector = Float[Array, " size"]
 # Normals whose singular value is below this share of the largest add no direction of their own.
 DEPENDENT = 1e-10
 
+# Relative rounding of Hessian products, with some room: of sums over many samples in either precision.
+ROUNDING_DOUBLE, ROUNDING_SINGLE = 1e-14, 1e-6
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -26,6 +29,15 @@ class Objective(Protocol):
 
     def hessian_product(self, x: Vector, v: Vector) -> Vector:
         """Return the Hessian at x times v."""
+        ...
+
+    def model_product(self, x: Vector, v: Vector) -> Vector:
+        """Return the Hessian at x times v, to `rounding`: what the model inside a step is built from."""
+        ...
+
+    @property
+    def rounding(self) -> float:
+        """Relative rounding of `model_product`."""
         ...
 
     def hessian(self, x: Vector) -> Float[Array, "size size"]:

@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
-from saddlescope.numerics.tangent import Vector
+from saddlescope.numerics.tangent import ROUNDING_DOUBLE, ROUNDING_SINGLE, Vector
 from saddlescope.problem.creases import Creases
 from saddlescope.problem.kronecker import Factors, apply
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.coordinates import PairCoordinates
 
 # The preconditioner's damping, as a share of its largest eigenvalue.
-DAMPING = 1e-6
+DAMPING = 1e-7
 
 Distance = Literal["incoming", "joint", "tied"]
 
@@ -118,11 +118,16 @@ class PairCreases(eqx.Module):
 
 
 class PairObjective(eqx.Module):
-    """A problem's loss, seen in the pair coordinates of two of its neurons; ``factors`` precondition large solves."""
+    """A problem's loss, seen in the pair coordinates of two of its neurons.
+
+    ``factors`` precondition large solves; ``single``, the same problem in single precision, gives the products inside
+    their steps. Losses, gradients and residuals never come from it.
+    """
 
     problem: Problem
     coordinates: PairCoordinates
     factors: Factors | None = None
+    single: Problem | None = None
 
     @property
     def creases(self) -> PairCreases:
@@ -138,6 +143,19 @@ class PairObjective(eqx.Module):
         """Return the Hessian times v in pair coordinates."""
         turn = self.coordinates
         return turn.rotate(self.problem.hessian_product(turn.unrotate(x), turn.unrotate(v)))
+
+    def model_product(self, x: Vector, v: Vector) -> Vector:
+        """Return the Hessian times v in pair coordinates, in single precision where there is a problem of it."""
+        if self.single is None:
+            return self.hessian_product(x, v)
+        turn = self.coordinates
+        at, along = (turn.unrotate(one).astype(jnp.float32) for one in (x, v))
+        return turn.rotate(self.single.hessian_product(at, along).astype(x.dtype))
+
+    @property
+    def rounding(self) -> float:
+        """Relative rounding of `model_product`."""
+        return ROUNDING_DOUBLE if self.single is None else ROUNDING_SINGLE
 
     def hessian(self, x: Vector) -> Float[Array, "size size"]:
         """Return the dense Hessian in pair coordinates."""

@@ -157,7 +157,10 @@ def find_path(
     solver = choose_solver(settings, problem, layout.size)
     theta = layout.flatten(start)
     factored = solver == "krylov" and isinstance(network, Perceptron)
-    objective = PairObjective(problem, coordinates, factors(problem, theta) if factored else None)
+    objective = PairObjective(problem, coordinates)
+    if factored:
+        single = problem.in_single() if layout.size > DENSE_LIMIT else None
+        objective = PairObjective(problem, coordinates, factors(problem, theta), single)
     x = coordinates.rotate(theta)
     tolerance = settings.tolerance or DENSE_TOLERANCE
     radius = RADIUS * float(jnp.linalg.norm(x))

@@ -25,7 +25,7 @@ from saddlescope.numerics.newton import (
     advance,
     begin,
 )
-from saddlescope.numerics.tangent import Unconstrained
+from saddlescope.numerics.tangent import ROUNDING_DOUBLE, Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
@@ -73,6 +73,13 @@ class _Objective(eqx.Module):
 
     def hessian_product(self, x: Array, v: Array) -> Array:
         return self.problem.hessian_product(x, v)
+
+    def model_product(self, x: Array, v: Array) -> Array:
+        return self.problem.hessian_product(x, v)
+
+    @property
+    def rounding(self) -> float:
+        return ROUNDING_DOUBLE
 
     def hessian(self, x: Array) -> Array:
         return self.problem.hessian(x)
