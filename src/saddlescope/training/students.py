@@ -27,6 +27,9 @@ Progress = Callable[[int, int, str], None]
 # Adam steps between two reports.
 BLOCK = 500
 
+# Levenberg-Marquardt steps between two reports, after which students that ended are left out.
+CHUNK = 100
+
 # A student whose largest weight ends beyond this multiple of its start's, unconverged, is suspected of a channel.
 GROWTH = 30.0
 
@@ -62,6 +65,27 @@ class _Residual(eqx.Module):
         targets = problem.targets.reshape(-1, problem.targets.shape[-1])[: problem.samples]
         outputs = network.apply(network.layout.unflatten(theta), inputs)
         return ((outputs - targets) / jnp.sqrt(targets.size)).ravel()
+
+
+class _Linear(eqx.Module):
+    """r(theta) and its Jacobian, sample by sample backwards: as dear as a few gradients, whatever the size of theta."""
+
+    problem: Problem
+
+    def __call__(self, theta: Array) -> tuple[Array, Array]:
+        problem = self.problem
+        network = problem.network
+        inputs = problem.inputs.reshape(-1, problem.inputs.shape[-1])[: problem.samples]
+        targets = problem.targets.reshape(-1, problem.targets.shape[-1])[: problem.samples]
+
+        def of_sample(one: Array, target: Array) -> tuple[Array, Array]:
+            def gap(theta: Array) -> Array:
+                return (network.apply(network.layout.unflatten(theta), one[None])[0] - target) / jnp.sqrt(targets.size)
+
+            return gap(theta), jax.jacrev(gap)(theta)
+
+        gaps, rows = jax.vmap(of_sample)(inputs, targets)
+        return gaps.ravel(), rows.reshape(targets.size, theta.size)
 
 
 @eqx.filter_jit
@@ -127,7 +151,8 @@ def train_students(
         points, state = _adam(residual, points, state, jnp.asarray(rates[first : first + BLOCK]))
         if progress is not None:
             progress(min(first + BLOCK, adam_steps), adam_steps + limit, "Adam")
-    end = levenberg(residual, np.asarray(points), target=target, tolerance=0.0, limit=limit, progress=progress)
+    settings = {"target": target, "tolerance": 0.0, "limit": limit, "chunk": CHUNK}
+    end = levenberg(residual, np.asarray(points), linear=_Linear(problem), progress=progress, **settings)
     growth = np.abs(end.points).max(axis=1) / np.abs(starts).max(axis=1)
     return Students(
         seeds=tuple(int(seed) for seed in seeds),

@@ -1,0 +1,177 @@
+"""[S21], toy: students of growing width, 50 seeds each; who reaches zero loss, and what their neurons became."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from saddlescope.study.experiment import Agreement, Claim, Experiment, Judgement, Result, Settings, Size
+from saddlescope.study.overparameterised import TWINS, interval, sort_neurons, toy_problem
+from saddlescope.training.students import train_students
+
+CLAIMS = (
+    Claim(
+        "stuck",
+        "[S21] toy experiments",
+        "students hardly wider than their teacher end, from some seeds, at a nonzero loss",
+    ),
+    Claim("reach", "[S21] toy experiments", "students much wider than their teacher reach zero loss"),
+    Claim(
+        "manifold",
+        "[S21] section 4",
+        "for activations without symmetries of their own, every zero-loss student lies on the expansion manifold: "
+        "copies of all teacher neurons, zero-type groups and nothing else",
+    ),
+    Claim("zero-type", "[S21] toy experiments", "wide students have groups of neurons whose outgoing weights cancel"),
+)
+TARGET = 1e-20
+ACTIVATIONS = ("sigmoid", "sigmoid_softplus", "exp")
+NARROW, WIDE = 5, 20
+
+# A second, wider tolerance: at a loss of 1e-20 several copies whose differences cancel may still be this far apart.
+LOOSE = 1e-2
+BLOCK = 10
+
+
+def tasks(size: Size) -> dict[str, Settings]:
+    """Return blocks of seeds for each width and activation; the widest, which cost most, last."""
+    widths, blocks, limit = ((4, 5, 20), 1, 400) if size == "quick" else ((4, 5, 10, 20, 45), 5, 10000)
+    names = ACTIVATIONS[:2] if size == "quick" else ACTIVATIONS
+    return {
+        f"{activation}, width {width}, seeds {first} to {first + BLOCK - 1}": {
+            "activation": activation,
+            "width": width,
+            "seeds": [first, first + BLOCK],
+            "adam_steps": 2000,
+            "limit": limit,
+        }
+        for width in widths
+        for activation in names
+        for first in range(0, BLOCK * blocks, BLOCK)
+    }
+
+
+def measure(settings: Settings) -> Result:
+    """Train a block of students and sort their neurons."""
+    problem = toy_problem(settings["width"], settings["activation"])
+    chosen = {"adam_steps": settings["adam_steps"], "limit": settings["limit"], "target": TARGET}
+    students = train_students(problem, range(*settings["seeds"]), **chosen)
+    neurons, twins = problem.network.neurons(1), settings["activation"] in TWINS
+    rows = []
+    for i, seed in enumerate(students.seeds):
+        sorting = sort_neurons(students.parameters[i], neurons, twins=twins)
+        loosely = sort_neurons(students.parameters[i], neurons, twins=twins, tolerance=LOOSE)
+        rows.append(
+            {
+                "seed": seed,
+                "loss": float(f"{students.losses[i]:.6g}"),
+                "gradient_norm": float(f"{students.gradient_norms[i]:.3g}"),
+                "growth": float(f"{students.growth[i]:.3g}"),
+                "ending": students.endings[i],
+                "steps": int(students.iterations[i]),
+                "copies": list(sorting.copies),
+                "zero_groups": list(sorting.zero_groups),
+                "silent": sorting.silent,
+                "other": sorting.other,
+                "whole": sorting.whole,
+                "loosely_whole": loosely.whole,
+            }
+        )
+    return {"activation": settings["activation"], "width": settings["width"], "students": rows}
+
+
+def cells(results: Mapping[str, Result]) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Return all students by activation and width, both in order."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for one in sorted(results.values(), key=lambda one: (ACTIVATIONS.index(one["activation"]), one["width"])):
+        found.setdefault((one["activation"], one["width"]), []).extend(one["students"])
+    return found
+
+
+def zeros(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those that reached zero loss."""
+    return [one for one in students if one["ending"] == "zero loss"]
+
+
+def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
+    """Judge by seeds of known end; a student cut by its step limit decides nothing."""
+    every = cells(results)
+    widest = {name: max(width for other, width in every if other == name) for name, _ in every}
+    narrow = {name: row for (name, width), row in every.items() if width == NARROW}
+    wide = {name: every[name, width] for name, width in widest.items() if width >= WIDE}
+    found = []
+    if narrow:
+        answers = [_stuck(row) for row in narrow.values()]
+        text = "; ".join(f"{name}, width {NARROW}: {endings(row)}" for name, row in narrow.items())
+        found.append(Judgement("stuck", text, together(answers)))
+    if wide:
+        answers = [_reached(row) for row in wide.values()]
+        text = "; ".join(f"{name}, width {widest[name]}: {endings(row)}" for name, row in wide.items())
+        found.append(Judgement("reach", text, together(answers)))
+    plain = [one for (name, _), row in every.items() if name not in TWINS for one in zeros(row)]
+    if plain:
+        whole, loosely = sum(one["whole"] for one in plain), sum(one["loosely_whole"] for one in plain)
+        text = (
+            f"{whole} of {len(plain)} zero-loss students ({', '.join(sorted({n for n, _ in every} - set(TWINS)))}) are "
+            f"sorted without rest at a distance of 1e-3, {loosely} at {LOOSE:g}"
+        )
+        found.append(Judgement("manifold", text, _share(whole, len(plain))))
+    ends = {key: zeros(row) for key, row in every.items() if key[1] >= WIDE and zeros(row)}
+    if ends:
+        counts = {key: sum(bool(one["zero_groups"]) for one in row) for key, row in ends.items()}
+        text = "; ".join(f"{key[0]}, width {key[1]}: {counts[key]} of {len(row)}" for key, row in ends.items())
+        words = f"zero-loss students with a group of two or more whose outgoing weights cancel: {text}"
+        found.append(Judgement("zero-type", words, "yes" if any(counts.values()) else "no"))
+    return tuple(found)
+
+
+def endings(students: list[dict[str, Any]]) -> str:
+    """Return the numbers of seeds by outcome in words, zero loss with its 95% interval."""
+    names = ("critical point", "channel suspected", "not converged")
+    reached, total = len(zeros(students)), len(students)
+    low, high = interval(reached, total)
+    others = [(sum(one["ending"] == name for one in students), name) for name in names]
+    rest = "".join(f", {count} {name}" for count, name in others if count)
+    return f"zero loss {reached} of {total} (95%: {low:.0%} to {high:.0%}){rest}"
+
+
+def _stuck(students: list[dict[str, Any]]) -> Agreement:
+    """Some seed at a critical point of nonzero loss: yes; all at zero: no; else not known."""
+    if any(one["ending"] == "critical point" for one in students):
+        return "yes"
+    return "no" if len(zeros(students)) == len(students) else "undecided"
+
+
+def _reached(students: list[dict[str, Any]]) -> Agreement:
+    if any(one["ending"] == "critical point" for one in students):
+        return "partly" if zeros(students) else "no"
+    return "yes" if len(zeros(students)) == len(students) else "undecided"
+
+
+def together(answers: list[Agreement]) -> Agreement:
+    """Return what all say, "partly" where they differ and are decided, "undecided" where one is not."""
+    if "undecided" in answers:
+        return "undecided"
+    return answers[0] if len(set(answers)) == 1 else "partly"
+
+
+def _share(held: int, total: int) -> Agreement:
+    return "yes" if held == total else ("no" if held == 0 else "partly")
+
+
+EXPERIMENT = Experiment(
+    name="overparameterised-training",
+    title="Students wider than their teacher",
+    source="[S21] toy experiments",
+    claims=CLAIMS,
+    tasks=tasks,
+    measure=measure,
+    judge=judge,
+    remarks=(
+        "sigmoid_softplus is g(x) = sigmoid(4x) + softplus(x). Zero loss: a mean squared error of 1e-20 or less.",
+        "The paper trains with Adam and SLSQP. Here Adam takes 2000 steps at a falling rate of 0.01 from weights "
+        "uniform in +-1/sqrt(inputs), then Levenberg-Marquardt goes on; shares of seeds depend on start and optimiser.",
+        "Critical point: gradient norm of 1e-12 or less at nonzero loss; whether it is a minimum was not examined. "
+        "A student cut by the step limit is not converged, whatever its loss.",
+        "sigmoid has sign twins (g(x) + g(-x) = 1): its neurons are sorted up to the sign, and it is left out of the "
+        "claim on the manifold.",
+    ),
+)
