@@ -69,3 +69,9 @@ def test_a_jacobian_of_ones_own_changes_nothing() -> None:
     one, other = levenberg(_rosenbrock, starts, limit=9), levenberg(_rosenbrock, starts, limit=9, linear=linear)
     assert np.allclose(one.points, other.points, rtol=1e-12, atol=1e-13)
     assert not np.allclose(one.points, levenberg(_rosenbrock, starts, limit=8).points, rtol=1e-12, atol=1e-13)
+
+
+def test_where_the_value_can_fall_no_further_the_gradient_still_does() -> None:
+    end = levenberg(_exponential, np.array([[1.0, 0.5], [0.5, 1.0]]), tolerance=0.0)
+    assert set(end.outcomes) == {Outcome.STAGNATED}
+    assert end.gradient_norms.max() < 1e-13

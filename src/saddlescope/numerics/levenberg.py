@@ -35,6 +35,9 @@ OUTCOMES = {
 # First damping, as a share of the largest diagonal entry of J'J.
 FIRST_DAMPING = 1e-3
 
+# Values that differ by less than this share are equal to rounding; between them the smaller gradient decides.
+LEVEL = 1e-14
+
 # A step shorter than this share of |x| moves nothing in float64.
 SHORTEST = 1e-16
 
@@ -85,8 +88,11 @@ def _advance(linear: Linear, lane: Lane, target: Scalar, tolerance: Scalar, boun
     value, gradient, gram = _evaluate(linear, x)
     predicted = step @ (lane.damping * step - here)
     ratio = (lane.value - value) / jnp.where(predicted > 0, predicted, 1.0)
-    good = solved & jnp.isfinite(value) & jnp.all(jnp.isfinite(gram)) & (value < lane.value)
-    easier = lane.damping * jnp.clip(1.0 - (2.0 * ratio - 1.0) ** 3, 1.0 / 3.0, 2.0)
+    level = jnp.abs(value - lane.value) <= LEVEL * lane.value
+    flatter = jnp.linalg.norm(gradient) < jnp.linalg.norm(lane.gradient)
+    better = jnp.where(level, flatter, value < lane.value)
+    good = solved & jnp.isfinite(value) & jnp.all(jnp.isfinite(gram)) & better
+    easier = lane.damping * jnp.where(level, 1.0 / 3.0, jnp.clip(1.0 - (2.0 * ratio - 1.0) ** 3, 1.0 / 3.0, 2.0))
     short = solved & (jnp.linalg.norm(step) <= SHORTEST * jnp.linalg.norm(lane.x))
     status = jnp.where(~good & (short | (lane.growth > 1e30)), STAGNATED, RUNNING)
     size = jnp.max(jnp.abs(jnp.where(good, x, lane.x)))

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from saddlescope.plots.canvas import BLUE, GREEN, GREY, ORANGE, RED
 from saddlescope.plots.path import STYLE
-from saddlescope.study.overparameterised import interval
-from saddlescope.study.students_experiment import ACTIVATIONS, cells, zeros
+from saddlescope.study.overparameterised import interval, zeros
+from saddlescope.study.students_experiment import ACTIVATIONS, cells
 
 NAMES = {"sigmoid_softplus": r"$g$ = sigmoid($4x$) + softplus($x$)"}
 ENDINGS = (

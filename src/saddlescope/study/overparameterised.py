@@ -1,6 +1,7 @@
 """Students wider than their teacher: the toy problem of [S21], and what the neurons of a trained student became."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -10,6 +11,7 @@ from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import grid_inputs
+from saddlescope.study.experiment import Agreement
 from saddlescope.symmetry.neurons import Neurons
 
 TEACHER = np.array([[0.6, 0.5], [-0.5, 0.5], [-0.2, -0.6], [0.1, -0.6]])
@@ -97,3 +99,32 @@ def interval(count: int, total: int) -> tuple[float, float]:
     """Return the 95% Clopper-Pearson interval of a share."""
     found = binomtest(count, total).proportion_ci()
     return float(found.low), float(found.high)
+
+
+def zeros(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those that reached zero loss."""
+    return [one for one in students if one["ending"] == "zero loss"]
+
+
+def endings(students: list[dict[str, Any]]) -> str:
+    """Return the numbers of seeds by outcome in words, zero loss with its 95% interval."""
+    names = ("critical point", "channel suspected", "not converged")
+    reached, total = len(zeros(students)), len(students)
+    low, high = interval(reached, total)
+    others = [(sum(one["ending"] == name for one in students), name) for name in names]
+    rest = "".join(f", {count} {name}" for count, name in others if count)
+    return f"zero loss {reached} of {total} (95%: {low:.0%} to {high:.0%}){rest}"
+
+
+def reached(students: list[dict[str, Any]]) -> Agreement:
+    """Return whether all reached zero loss; a student that is neither there nor at a critical point decides nothing."""
+    if any(one["ending"] == "critical point" for one in students):
+        return "partly" if zeros(students) else "no"
+    return "yes" if len(zeros(students)) == len(students) else "undecided"
+
+
+def together(answers: list[Agreement]) -> Agreement:
+    """Return what all say, "partly" where they differ and are decided, "undecided" where one is not."""
+    if "undecided" in answers:
+        return "undecided"
+    return answers[0] if len(set(answers)) == 1 else "partly"
