@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from saddlescope.errors import SettingsError
-from saddlescope.plots.overparameterised import draw_shares
 from saddlescope.problem.data import Data
 from saddlescope.problem.problem import Problem
 from saddlescope.study.overparameterised import TEACHER, sort_neurons, toy_problem
@@ -43,10 +42,3 @@ def test_a_penalty_is_refused() -> None:
     problem = Problem(plain.network, Data(inputs, np.zeros((len(inputs), 1))), weight_decay=0.1)
     with pytest.raises(SettingsError, match="penalty"):
         train_students(problem, [0])
-
-
-def test_the_figure_shows_the_share_of_every_run() -> None:
-    student = {"loss": 1e-11}, {"loss": 1e-6}
-    runs = [{"width": w, "activation": "exp", "students": [student[0]] * w + [student[1]] * (10 - w)} for w in (4, 5)]
-    axes = draw_shares(runs).axes[0]
-    assert np.allclose(axes.containers[0][0].get_ydata(), [0.4, 0.5])
