@@ -1,5 +1,6 @@
 """Students wider than their teacher: the toy problem of [S21], and what the neurons of a trained student became."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,7 @@ def reached(students: list[dict[str, Any]]) -> Agreement:
     return "yes" if len(zeros(students)) == len(students) else "undecided"
 
 
-def together(answers: list[Agreement]) -> Agreement:
+def together(answers: Sequence[Agreement]) -> Agreement:
     """Return what all say, "partly" where they differ and are decided, "undecided" where one is not."""
     if "undecided" in answers:
         return "undecided"

@@ -109,7 +109,7 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     wide = {name: every[name, width] for name, width in widest.items() if width >= WIDE}
     found = []
     if narrow:
-        answers = [_stuck(row) for row in narrow.values()]
+        answers: list[Agreement] = [_stuck(row) for row in narrow.values()]
         text = "; ".join(f"{name}, width {NARROW}: {endings(row)}" for name, row in narrow.items())
         lows = [one["lowest"] for row in every.values() for one in row if one["lowest"] is not None]
         if lows:
