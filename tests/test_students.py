@@ -7,7 +7,7 @@ from saddlescope.errors import SettingsError
 from saddlescope.problem.data import Data
 from saddlescope.problem.problem import Problem
 from saddlescope.study.overparameterised import TEACHER, sort_neurons, toy_problem
-from saddlescope.training.students import train_students
+from saddlescope.training.students import _ending, train_students
 
 
 def test_permuting_the_seeds_permutes_the_students() -> None:
@@ -42,3 +42,10 @@ def test_a_penalty_is_refused() -> None:
     problem = Problem(plain.network, Data(inputs, np.zeros((len(inputs), 1))), weight_decay=0.1)
     with pytest.raises(SettingsError, match="penalty"):
         train_students(problem, [0])
+
+
+def test_a_small_gradient_near_zero_loss_is_no_critical_point() -> None:
+    assert _ending(1.2e-20, 1e-13, 1.0, 1e-20, 1e-12) == "not converged"
+    assert _ending(3e-6, 5e-17, 1.0, 1e-20, 1e-12) == "critical point"
+    assert _ending(9e-21, 1e-13, 1.0, 1e-20, 1e-12) == "zero loss"
+    assert _ending(3e-6, 1e-7, 40.0, 1e-20, 1e-12) == "channel suspected"

@@ -39,9 +39,9 @@ FLAT = 1e-9
 
 
 def tasks(size: Size) -> dict[str, Settings]:
-    """Return blocks of seeds for each width and activation; the widest, which cost most, last and fewest."""
+    """Return blocks of seeds for each width and activation; width 4, the teacher's own, last."""
     quick = size == "quick"
-    blocks = {4: 1, 5: 1, 20: 1} if quick else {5: 5, 10: 5, 20: 5, 4: 5, 45: 1}
+    blocks = {4: 1, 5: 1, 20: 1} if quick else {5: 5, 10: 5, 20: 5, 4: 5}
     return {
         f"{activation}, width {width}, seeds {first} to {first + BLOCK - 1}": {
             "activation": activation,
@@ -160,10 +160,11 @@ EXPERIMENT = Experiment(
         "sigmoid_softplus is g(x) = sigmoid(4x) + softplus(x). Zero loss: a mean squared error of 1e-20 or less.",
         "The paper trains with Adam and SLSQP. Here Adam takes 2000 steps at a falling rate of 0.01 from weights "
         "uniform in +-1/sqrt(inputs), then Levenberg-Marquardt goes on; shares of seeds depend on start and optimiser.",
-        "Critical point: gradient norm of 1e-12 or less at nonzero loss; how many have no negative eigenvalue of the "
-        "Hessian, to 1e-9 of the largest, is said. A student cut by the step limit (10000; quick: 400) is not "
-        "converged, whatever its loss.",
-        "Width 45 has 10 seeds, the others 50 (quick: 10).",
+        "Critical point: gradient norm of 1e-12 or less, and of a millionth of the root of the loss; how many have no "
+        "negative eigenvalue of the Hessian, to 1e-9 of the largest, is said. A student cut by the step limit (10000; "
+        "quick: 400) is not converged, whatever its loss.",
+        "The paper's width 45 is left out for its cost; width 4, the teacher's own, is added. Each has 50 seeds "
+        "(quick: 10).",
         "sigmoid has sign twins (g(x) + g(-x) = 1): its neurons are sorted up to the sign, and it is left out of the "
         "claim on the manifold.",
     ),

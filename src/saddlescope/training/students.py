@@ -4,6 +4,7 @@ A seed's start is `network.initial(seed)`: uniform in +-1/sqrt(inputs). [S21] tr
 that this does not try to copy.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +31,9 @@ BLOCK = 500
 # Levenberg-Marquardt steps between two reports, after which students that ended are left out.
 CHUNK = 100
 
+# Close to zero loss every gradient is small, 2 J'r <= 2 |J| |r|: at a critical point it is this much smaller than |r|.
+ALIGNED = 1e-6
+
 # A student whose largest weight ends beyond this multiple of its start's, unconverged, is suspected of a channel.
 GROWTH = 30.0
 
@@ -38,9 +42,9 @@ GROWTH = 30.0
 class Students:
     """One entry per seed. ``growth``: largest |weight| at the end over that at the start.
 
-    "zero loss": at most the target. "critical point": gradient norm at most the tolerance (Hessian not examined: for
-    least squares the Gauss-Newton part is never negative and says nothing). "channel suspected": neither, and weights
-    grew; the limit of the loss is not established.
+    "zero loss": at most the target. "critical point": gradient norm at most the tolerance and small beside the root of
+    the loss (Hessian not examined: for least squares the Gauss-Newton part is never negative and says nothing).
+    "channel suspected": neither, and weights grew; the limit of the loss is not established.
     """
 
     seeds: tuple[int, ...]
@@ -105,7 +109,7 @@ def _adam(residual: _Residual, points: Array, state: optax.OptState, rates: Arra
 def _ending(loss: float, gradient: float, growth: float, target: float, tolerance: float) -> Ending:
     if loss <= target:
         return "zero loss"
-    if gradient <= tolerance:
+    if gradient <= min(tolerance, ALIGNED * math.sqrt(loss)):
         return "critical point"
     return "channel suspected" if growth >= GROWTH else "not converged"
 
