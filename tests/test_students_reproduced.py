@@ -115,6 +115,18 @@ def test_sign_twins_are_copies_for_sigmoid_only() -> None:
     assert (plain.copies, plain.zero_groups, plain.other, plain.whole) == ((0, 1, 1, 1), (), 3, False)
 
 
+@pytest.mark.parametrize(("weight", "whole"), [(0.2, True), (0.3, False)])
+def test_a_constant_neuron_counts_as_zero_type_where_it_cancels_the_twins_constants(weight: float, whole: bool) -> None:
+    weights = {
+        "0.weight": np.vstack([TEACHER, -TEACHER[:1], [[0.0, 0.0]]]),
+        "2.weight": np.array([[0.9, 1.0, 1.0, 1.0, -0.1, weight]]),
+    }
+    problem = toy_problem(6, "sigmoid")
+    sorting = sort_neurons(weights, problem.network.neurons(1), twins=True)
+    assert (problem.loss_of(weights) < 1e-25) == whole
+    assert (sorting.whole, sorting.zero_groups) == (whole, (1,) if whole else ())
+
+
 def test_copies_that_do_not_add_up_are_no_copies() -> None:
     weights = {"0.weight": TEACHER, "2.weight": np.array([[1.0, 1.0, 1.0, 0.9]])}
     sorting = sort_neurons(weights, toy_problem(4, "exp").network.neurons(1))

@@ -60,8 +60,9 @@ def sort_neurons(
     Args:
         parameters: of the student.
         neurons: its hidden layer.
-        twins: whether the opposite incoming vector counts as the same one, with the opposite outgoing weight; the
-            constants that this leaves are not followed up (they cancel where the loss is zero).
+        twins: whether the opposite incoming vector counts as the same one, with the opposite outgoing weight a. Since
+            a g(-x) = a - a g(x) for sigmoid, each such neuron leaves a constant a, and a neuron without incoming weight
+            is the constant a/2: these neurons are a zero-type group where all constants cancel.
         tolerance: see `TOLERANCE`.
     """
     incoming, outgoing = neurons.incoming_vectors(parameters), neurons.outgoing_vectors(parameters)
@@ -69,19 +70,28 @@ def sort_neurons(
     loud = np.linalg.norm(outgoing, axis=1) > tolerance * scale
     left = [int(i) for i in np.flatnonzero(loud)]
     copies, groups, other = [], [], 0
+    still = [i for i in left if twins and np.linalg.norm(incoming[i]) <= tolerance]
+    left = [i for i in left if i not in still]
+    constant = 0.5 * outgoing[still].sum()
     for vector in TEACHER:
         near, signs = _near(incoming, left, vector, tolerance, twins=twins)
         left = [i for i in left if i not in near]
+        constant += outgoing[near][signs < 0].sum()
         found = bool(near) and abs((signs @ outgoing[near]).item() - 1.0) <= tolerance * max(1.0, scale)
         copies.append(len(near) if found else 0)
         other += 0 if found else len(near)
     while left:
         near, signs = _near(incoming, left, incoming[left[0]], tolerance, twins=twins)
         left = [i for i in left if i not in near]
+        constant += outgoing[near][signs < 0].sum()
         if np.linalg.norm(signs @ outgoing[near]) <= tolerance * scale:
             groups.append(len(near))
         else:
             other += len(near)
+    if still and abs(constant) <= tolerance * scale:
+        groups.append(len(still))
+    else:
+        other += len(still)
     return Sorting(copies=tuple(copies), zero_groups=tuple(sorted(groups)), silent=int((~loud).sum()), other=other)
 
 
@@ -114,6 +124,9 @@ def endings(students: list[dict[str, Any]]) -> str:
     low, high = interval(reached, total)
     others = [(sum(one["ending"] == name for one in students), name) for name in names]
     rest = "".join(f", {count} {name}" for count, name in others if count)
+    if others[-1][0]:
+        highest = max(one["loss"] for one in students if one["ending"] == names[-1])
+        rest += f" (loss up to {highest:.1e})"
     return f"zero loss {reached} of {total} (95%: {low:.0%} to {high:.0%}){rest}"
 
 
