@@ -58,3 +58,20 @@ def test_too_few_steps_are_said() -> None:
 def test_no_lane_is_refused() -> None:
     with pytest.raises(SettingsError, match="points"):
         levenberg(_rosenbrock, np.zeros((0, 2)))
+
+
+def test_a_jacobian_of_ones_own_changes_nothing() -> None:
+    def linear(x: Array) -> tuple[Array, Array]:
+        pull = jnp.stack([jnp.stack([-20.0 * x[0], jnp.asarray(10.0)]), jnp.asarray([-1.0, 0.0])])
+        return _rosenbrock(x), pull
+
+    starts = np.random.default_rng(2).normal(size=(4, 2))
+    one, other = levenberg(_rosenbrock, starts, limit=9), levenberg(_rosenbrock, starts, limit=9, linear=linear)
+    assert np.allclose(one.points, other.points, rtol=1e-12, atol=1e-13)
+    assert not np.allclose(one.points, levenberg(_rosenbrock, starts, limit=8).points, rtol=1e-12, atol=1e-13)
+
+
+def test_where_the_value_can_fall_no_further_the_gradient_still_does() -> None:
+    end = levenberg(_exponential, np.array([[1.0, 0.5], [0.5, 1.0]]), tolerance=0.0)
+    assert set(end.outcomes) == {Outcome.STAGNATED}
+    assert end.gradient_norms.max() < 1e-13

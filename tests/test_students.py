@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from saddlescope.errors import SettingsError
-from saddlescope.plots.overparameterised import draw_shares
 from saddlescope.problem.data import Data
 from saddlescope.problem.problem import Problem
 from saddlescope.study.overparameterised import TEACHER, sort_neurons, toy_problem
-from saddlescope.training.students import train_students
+from saddlescope.training.students import _ending, train_students
 
 
 def test_permuting_the_seeds_permutes_the_students() -> None:
@@ -45,8 +44,8 @@ def test_a_penalty_is_refused() -> None:
         train_students(problem, [0])
 
 
-def test_the_figure_shows_the_share_of_every_run() -> None:
-    student = {"loss": 1e-11}, {"loss": 1e-6}
-    runs = [{"width": w, "activation": "exp", "students": [student[0]] * w + [student[1]] * (10 - w)} for w in (4, 5)]
-    axes = draw_shares(runs).axes[0]
-    assert np.allclose(axes.containers[0][0].get_ydata(), [0.4, 0.5])
+def test_a_small_gradient_near_zero_loss_is_no_critical_point() -> None:
+    assert _ending(1.2e-20, 1e-13, 1.0, 1e-20, 1e-12) == "not converged"
+    assert _ending(3e-6, 5e-17, 1.0, 1e-20, 1e-12) == "critical point"
+    assert _ending(9e-21, 1e-13, 1.0, 1e-20, 1e-12) == "zero loss"
+    assert _ending(3e-6, 1e-7, 40.0, 1e-20, 1e-12) == "channel suspected"

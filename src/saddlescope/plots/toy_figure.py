@@ -89,9 +89,10 @@ def _plot_losses(chosen: list[Any], others: list[Any], axes: Axes) -> None:
     axes.set_yscale("log")
     axes.invert_xaxis()
     top = max((one["barrier"] for one in chosen), default=1.0)
-    axes.set_ylim(1e-3 * top, 30 * top)
+    low = min((one["loss_at_point"] for one in chosen), default=1.0)
+    axes.set_ylim(min(1e-3 * top, 0.1 * low), 300 * top)
     axes.set_xlabel("distance $\\delta/\\delta_0$")
-    axes.legend(fontsize=6, loc="lower right")
+    axes.legend(fontsize=6, loc="upper right", framealpha=0.7, frameon=True)
 
 
 def _curve(one: Any, axes: Axes, **style: Any) -> None:

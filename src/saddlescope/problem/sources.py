@@ -1,5 +1,6 @@
 """Data sets by name or by file: digits, the papers' toys, MNIST and other IDX folders, the user's own files."""
 
+import json
 import math
 import os
 from pathlib import Path
@@ -61,6 +62,20 @@ def toy(activation: str = "tanh", seed: int = 0) -> Data:
     """Return the toy task of [B19] Fig. 1: 1000 standard-normal inputs and the `toy_teacher`'s outputs."""
     network, parameters = toy_teacher(activation, seed)
     return teacher_data(network, parameters, normal_inputs(1000, 2, seed), name="toy")
+
+
+def deep_teacher() -> tuple[Perceptron, dict[str, np.ndarray]]:
+    """Return the teacher of [S21]'s experiment with three hidden layers, 2-4-4-4-1 tanh with biases.
+
+    Weights as published with the paper's scripts; they fit sin 2x + x + cos 3y - 0.4 (y - 1)^2 on `grid_inputs`.
+    """
+    stored = json.loads(Path(__file__).with_name("deep_teacher.json").read_text("utf-8"))
+    parameters = {
+        f"{2 * k}.{name}": np.array(layer[name])
+        for k, layer in enumerate(stored["layers"])
+        for name in ("weight", "bias")
+    }
+    return Perceptron(tuple(stored["widths"]), stored["activation"]), parameters
 
 
 def idx_folder(folder: Path, split: Split = "train") -> Data:

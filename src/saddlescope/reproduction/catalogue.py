@@ -19,6 +19,9 @@ CATALOGUE = {
     "path-types": ("types_experiment", "types_figure"),
     "minima-and-points": ("minima_experiment", "minima_figure"),
     "counts": ("counts_experiment", "counts_figure"),
+    "overparameterised-training": ("students_experiment", "students_figure"),
+    "deep-overparameterised": ("deep_experiment", "deep_figure"),
+    "mnist-widths": ("widths_experiment", "widths_figure"),
 }
 
 

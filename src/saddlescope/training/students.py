@@ -4,6 +4,7 @@ A seed's start is `network.initial(seed)`: uniform in +-1/sqrt(inputs). [S21] tr
 that this does not try to copy.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,6 +28,12 @@ Progress = Callable[[int, int, str], None]
 # Adam steps between two reports.
 BLOCK = 500
 
+# Levenberg-Marquardt steps between two reports, after which students that ended are left out.
+CHUNK = 100
+
+# Close to zero loss every gradient is small, 2 J'r <= 2 |J| |r|: at a critical point it is this much smaller than |r|.
+ALIGNED = 1e-6
+
 # A student whose largest weight ends beyond this multiple of its start's, unconverged, is suspected of a channel.
 GROWTH = 30.0
 
@@ -35,9 +42,9 @@ GROWTH = 30.0
 class Students:
     """One entry per seed. ``growth``: largest |weight| at the end over that at the start.
 
-    "zero loss": at most the target. "critical point": gradient norm at most the tolerance (Hessian not examined: for
-    least squares the Gauss-Newton part is never negative and says nothing). "channel suspected": neither, and weights
-    grew; the limit of the loss is not established.
+    "zero loss": at most the target. "critical point": gradient norm at most the tolerance and small beside the root of
+    the loss (Hessian not examined: for least squares the Gauss-Newton part is never negative and says nothing).
+    "channel suspected": neither, and weights grew; the limit of the loss is not established.
     """
 
     seeds: tuple[int, ...]
@@ -64,6 +71,27 @@ class _Residual(eqx.Module):
         return ((outputs - targets) / jnp.sqrt(targets.size)).ravel()
 
 
+class _Linear(eqx.Module):
+    """r(theta) and its Jacobian, sample by sample backwards: as dear as a few gradients, whatever the size of theta."""
+
+    problem: Problem
+
+    def __call__(self, theta: Array) -> tuple[Array, Array]:
+        problem = self.problem
+        network = problem.network
+        inputs = problem.inputs.reshape(-1, problem.inputs.shape[-1])[: problem.samples]
+        targets = problem.targets.reshape(-1, problem.targets.shape[-1])[: problem.samples]
+
+        def of_sample(one: Array, target: Array) -> tuple[Array, Array]:
+            def gap(theta: Array) -> Array:
+                return (network.apply(network.layout.unflatten(theta), one[None])[0] - target) / jnp.sqrt(targets.size)
+
+            return gap(theta), jax.jacrev(gap)(theta)
+
+        gaps, rows = jax.vmap(of_sample)(inputs, targets)
+        return gaps.ravel(), rows.reshape(targets.size, theta.size)
+
+
 @eqx.filter_jit
 def _adam(residual: _Residual, points: Array, state: optax.OptState, rates: Array) -> tuple[Array, optax.OptState]:
     """Take one Adam step per rate, in every lane."""
@@ -81,7 +109,7 @@ def _adam(residual: _Residual, points: Array, state: optax.OptState, rates: Arra
 def _ending(loss: float, gradient: float, growth: float, target: float, tolerance: float) -> Ending:
     if loss <= target:
         return "zero loss"
-    if gradient <= tolerance:
+    if gradient <= min(tolerance, ALIGNED * math.sqrt(loss)):
         return "critical point"
     return "channel suspected" if growth >= GROWTH else "not converged"
 
@@ -127,7 +155,8 @@ def train_students(
         points, state = _adam(residual, points, state, jnp.asarray(rates[first : first + BLOCK]))
         if progress is not None:
             progress(min(first + BLOCK, adam_steps), adam_steps + limit, "Adam")
-    end = levenberg(residual, np.asarray(points), target=target, tolerance=0.0, limit=limit, progress=progress)
+    settings = {"target": target, "tolerance": 0.0, "limit": limit, "chunk": CHUNK}
+    end = levenberg(residual, np.asarray(points), linear=_Linear(problem), progress=progress, **settings)
     growth = np.abs(end.points).max(axis=1) / np.abs(starts).max(axis=1)
     return Students(
         seeds=tuple(int(seed) for seed in seeds),
