@@ -33,13 +33,13 @@ FLOORS: list[dict[str, str]] = [
         "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
         "claims counterexamples configuration experiment curves counts_experiment toy_experiment landscape_experiment "
         "types_experiment geometry_experiment minima_experiment overparameterised students_experiment "
-        "deep_experiment widths_experiment"
+        "deep_experiment widths_experiment mnist_experiment"
     },
     {"records": "schema provenance store recheck"},
     {
         "sweeps": "plan executors resume run",
         "plots": "canvas path regimes neurons spectrum walk surface stamp counts_figure toy_figure landscape_figure "
-        "types_figure geometry_figure minima_figure students_figure strips deep_figure widths_figure",
+        "types_figure geometry_figure minima_figure students_figure strips deep_figure widths_figure mnist_figure",
     },
     {"report": "sections documents page", "reproduction": "catalogue text reproduce"},
     {

@@ -16,6 +16,7 @@ CATALOGUE = {
     "toy-paths": ("toy_experiment", "toy_figure"),
     "path-geometry": ("geometry_experiment", "geometry_figure"),
     "merge-landscape": ("landscape_experiment", "landscape_figure"),
+    "mnist-paths": ("mnist_experiment", "mnist_figure"),
     "path-types": ("types_experiment", "types_figure"),
     "minima-and-points": ("minima_experiment", "minima_figure"),
     "counts": ("counts_experiment", "counts_figure"),
