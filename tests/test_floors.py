@@ -31,9 +31,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "study": "demo orders merges lowest shrink surface parity samples statements claims_points claims_ways "
-        "claims_counts claims counterexamples configuration experiment curves counts_experiment toy_experiment landscape_experiment "
-        "types_experiment geometry_experiment minima_experiment "
-        "overparameterised"
+        "claims_counts claims counterexamples configuration experiment curves counts_experiment toy_experiment "
+        "landscape_experiment types_experiment geometry_experiment minima_experiment overparameterised"
     },
     {"records": "schema provenance store recheck"},
     {

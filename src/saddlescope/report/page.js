@@ -25,6 +25,8 @@
       const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
       const step = Math.max(1, Math.ceil((last - first + 1) / 6)), out = [];
       for (let k = first; k <= last; k += step) out.push(10 ** k);
+      // Less than two decades: 2 and 5 of each as well.
+      if (out.length < 2) for (let k = first - 1; k <= last; k += 1) for (const m of [2, 5]) if (m * 10 ** k >= low && m * 10 ** k <= high) out.push(m * 10 ** k);
       return out.length ? out : [low];
     }
     const raw = (high - low) / 4 || 1, unit = 10 ** Math.floor(Math.log10(raw));
@@ -106,7 +108,7 @@
     const x = scale(-far, far, (W - size) / 2, (W + size) / 2), y = scale(-far, far, size, 0);
     make(svg, "line", { x1: x(-far), x2: x(far), y1: y(0), y2: y(0), stroke: "var(--line)" });
     make(svg, "line", { x1: x(0), x2: x(0), y1: y(-far), y2: y(far), stroke: "var(--line)" });
-    make(svg, "text", { x: x(far), y: y(0) - 4, "text-anchor": "end" }, found.kind === "plane" ? "w₁" : "component 1");
+    make(svg, "text", { x: x(far), y: y(0) + 15, "text-anchor": "end" }, found.kind === "plane" ? "w₁" : "component 1");
     make(svg, "text", { x: x(0) + 5, y: 12 }, found.kind === "plane" ? "w₂" : "component 2");
     const colour = (unit) => unit === found.pair[0] ? "var(--blue)" : unit === found.pair[1] ? "var(--orange)" : "var(--soft)";
     const parts = [...found.units.keys()].reverse().map((k) => {
@@ -137,12 +139,12 @@
     const values = rows.flatMap((row) => row.values).filter((v) => v !== null && v !== 0), top = Math.max(1e-12, ...values.map(Math.abs));
     const small = Math.max(top * 1e-10, Math.min(top, ...values.map(Math.abs)) / 3);
     const bend = (v) => Math.sign(v) * Math.log10(1 + Math.abs(v) / small), x = scale(-bend(top) * 1.06, bend(top) * 1.06, 20, W - 20);
-    make(svg, "line", { x1: x(0), x2: x(0), y1: 48, y2: height - 30, stroke: "var(--soft)", "stroke-dasharray": "3 3" });
     rows.forEach((row, k) => {
       const y = 62 + 84 * k, shade = row.name.startsWith("symmetric") ? "var(--blue)" : row.name.startsWith("anti") ? "var(--orange)" : "var(--purple)";
       make(svg, "text", { x: 20, y: y - 34, style: `fill: ${shade}; font-weight: 600` }, `${row.name}${row.times > 1 ? ` ×${row.times}` : ""}`);
       make(svg, "text", { x: 20, y: y - 18 }, `${row.method}${row.zero ? `; ${row.zero} zero for a stated reason` : ""}`);
       make(svg, "line", { x1: 20, x2: W - 20, y1: y, y2: y, stroke: "var(--line)" });
+      make(svg, "line", { x1: x(0), x2: x(0), y1: y - 13, y2: y + 26, stroke: "var(--soft)", "stroke-dasharray": "3 3" });
       row.values.forEach((v, j) => {
         if (v === null) return;
         const a = x(bend(v - (row.bounds[j] || 0))), b = x(bend(v + (row.bounds[j] || 0)));
@@ -166,7 +168,7 @@
     const project = (a, b, c) => {
       const u = a / wide, v = (b - 0.5) / 0.75, w = c - 0.4;
       const p = u * Math.cos(turn) - v * Math.sin(turn), q = u * Math.sin(turn) + v * Math.cos(turn);
-      return [W / 2 + 0.31 * W * p, height / 2 + 4 - 150 * (w * Math.cos(tilt) - q * Math.sin(tilt) * 0.62), q * Math.cos(tilt) + w * Math.sin(tilt)];
+      return [W / 2 + 14 + 0.29 * W * p, height / 2 + 4 - 150 * (w * Math.cos(tilt) - q * Math.sin(tilt) * 0.62), q * Math.cos(tilt) + w * Math.sin(tilt)];
     };
     const words = (point) => `${point[0].toFixed(1)},${point[1].toFixed(1)}`;
     const draw = () => {
@@ -178,7 +180,7 @@
       const [bottom, crown] = [project(...corner, 0), project(...corner, 1)];
       make(layer, "line", { x1: bottom[0], y1: bottom[1], x2: crown[0], y2: crown[1], stroke: "var(--soft)" });
       for (const [v, place] of [[low, bottom], [(low + (high - low) / 4), project(...corner, 0.5)], [high, crown]]) {
-        make(layer, "text", { x: Math.max(4, place[0] - 6), y: place[1] + 4, "text-anchor": place[0] > 60 ? "end" : "start" }, short(+v.toPrecision(2)));
+        make(layer, "text", { x: Math.max(34, place[0] - 6), y: place[1] + 4, "text-anchor": "end" }, short(+v.toPrecision(2)));
       }
       const cells = [];
       for (let i = 0; i + 1 < n; i += 1) for (let j = 0; j + 1 < n; j += 1) {

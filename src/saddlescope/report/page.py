@@ -57,8 +57,8 @@ def _neuron_caption(found: dict[str, Any]) -> str:
     rest = f" {left} of the {found['all']} neurons are not drawn." if left else ""
     if found["kind"] == "plane":
         return (
-            "Each neuron's incoming weights as an arrow, and as a dashed line the inputs where w.x + b = 0 (it may lie outside); the "
-            "pair in colour." + rest
+            "Each neuron's incoming weights as an arrow, and as a dashed line the inputs where w.x + b = 0 (it may lie "
+            "outside); the pair in colour." + rest
         )
     return (
         "A projection: the two principal components of the layer's incoming vectors over the whole path, "
@@ -79,7 +79,7 @@ def _head(section: dict[str, Any], number: int) -> str:
 
 def _listed(lines: list[str]) -> str:
     """Return lines "name: value" as the rows of a table, a name that repeats written once; others stand alone."""
-    rows, before = [], None
+    rows, before, columns = [], None, "<colgroup><col class='name'><col></colgroup>"
     for line in lines:
         name, colon, value = line.strip().partition(": ")
         if not colon or len(name) > NAME:
@@ -88,7 +88,7 @@ def _listed(lines: list[str]) -> str:
             continue
         rows.append(f"<tr><th scope='row'>{_text(name) if name != before else ''}</th><td>{_text(value)}</td></tr>")
         before = name
-    return f"<table class='facts said'><tbody>{''.join(rows)}</tbody></table>" if rows else ""
+    return f"<table class='facts said'>{columns}<tbody>{''.join(rows)}</tbody></table>" if rows else ""
 
 
 def _controls(number: int, last: int, symbol: str, what: str) -> str:
@@ -186,8 +186,9 @@ def _section(section: dict[str, Any], number: int) -> str:
                 number,
                 "The merge surface",
                 "Loss over the pair's difference and the share of its outgoing weights, all else as at the permutation "
-                "point (large dot); heights are square roots of the loss above its lowest, the rim's numbers are losses. The path also moves all "
-                "else, so it lies beside the surface. Turn it by dragging, or with the arrow keys.",
+                "point (large dot); heights are square roots of the loss above its lowest, the rim's numbers are "
+                "losses. The path also moves all else, so it lies beside the surface. Turn it by dragging, or with the "
+                "arrow keys.",
             )
         )
     parts.append("</div><h3>Certificate</h3>")

@@ -7,7 +7,6 @@ included. A certificate reduces copies only where no penalty stands; this split 
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -21,7 +20,7 @@ from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 
 # Beyond this many parameters no dense Hessian is formed.
-LARGEST = 400
+LARGEST = 2000
 
 
 class Parity(NamedTuple):
@@ -34,7 +33,7 @@ class Parity(NamedTuple):
 
 @eqx.filter_jit
 def _hessian(problem: Problem, theta: Float[Array, " size"]) -> Float[Array, "size size"]:
-    return jax.lax.map(lambda v: problem.hessian_product(theta, v), jnp.eye(theta.size, dtype=theta.dtype))
+    return problem.hessian(theta)
 
 
 @in_float64
@@ -48,7 +47,7 @@ def parity(problem: Problem, path: Path, *, error: float = 0.0) -> Parity:
             between the two parts is added to it (Weyl), and to both parts' bounds.
 
     Raises:
-        SettingsError: a path without a permutation point, or more than 400 parameters.
+        SettingsError: a path without a permutation point, or more than 2000 parameters.
     """
     point = path.permutation_point
     if point is None:
