@@ -22,7 +22,7 @@ from saddlescope.problem.sources import toy_teacher
 from saddlescope.study.surface import merge_surface
 
 HERE = Path(__file__).parent / "images" / "science"
-PAIR = (3, 4)
+PAIR, CHANNEL = (0, 1), (3, 4)
 
 
 def say(text: str) -> None:
@@ -44,10 +44,12 @@ def picture_of_a_path(path: ss.Path) -> None:
     save_figure(figure, HERE / "path.svg")
 
 
-def picture_of_a_channel(problem: ss.Problem, minimum: dict, tied: ss.Path) -> None:
+def picture_of_a_channel(problem: ss.Problem, minimum: dict) -> None:
     """The same pair under the incoming and the tied distance: outgoing weights against distance."""
-    settings = ss.PathSettings(distance="incoming", steps=60)
-    incoming = ss.find_path(problem, minimum, layer=1, pair=PAIR, settings=settings)
+    incoming, tied = (
+        ss.find_path(problem, minimum, layer=1, pair=CHANNEL, settings=ss.PathSettings(distance=kind, steps=60))
+        for kind in ("incoming", "tied")
+    )
     say(f"incoming: {incoming.ending}; largest outgoing norm {incoming.outgoing_norms.max():.4g}")
     say(f"tied: {tied.ending}; largest outgoing norm {tied.outgoing_norms.max():.4g}")
     figure, (left, right) = side_by_side()
@@ -65,7 +67,7 @@ def picture_of_the_split(places: list[tuple[ss.Problem, dict, tuple[int, int]]])
         name = outputs_of(problem)
         say(f"{name}: {certificate.verdict}, index {certificate.index}, nullity {certificate.nullity}")
         plot_spectrum(certificate, axis)
-        axis.set_title(name, loc="right", fontsize=8)
+        axis.set_title(name, loc="left", fontsize=8, y=1.28)
     save_figure(figure, HERE / "split.svg")
 
 
@@ -125,7 +127,7 @@ def three_outputs() -> tuple[ss.Problem, dict, tuple[int, int]]:
 
 def picture_of_a_walk(problem: ss.Problem, path: ss.Path) -> None:
     """The loss stays; the gradient does not."""
-    found = ss.walk(problem, path.permutation_point, [4, 2, 0, 1, 3], points=20)
+    found = ss.walk(problem, path.permutation_point, [1, 2, 3, 0], points=20)
     scan = found.scan
     say(
         f"walk: {found.segments} segments, {scan.critical.sum()} critical, deviation {found.max_loss_deviation:.1e}, "
@@ -145,13 +147,16 @@ def main() -> None:
     """Compute and draw all."""
     HERE.mkdir(parents=True, exist_ok=True)
     network, minimum = toy_teacher("tanh", 0)
-    problem, settings = ss.Problem(network, ss.data.toy("tanh", 0)), ss.PathSettings(steps=60)
-    path = ss.find_path(problem, minimum, layer=1, pair=PAIR, settings=settings)
+    data = ss.data.toy("tanh", 0)
+    problem = ss.Problem(ss.Perceptron((2, 4, 1), "tanh"), data)  # one neuron less than the teacher
+    student = ss.train(problem, seed=1, adam_steps=500)
+    say(f"student: {student.outcome}, loss {student.loss:.4g}, gradient {student.gradient_norm:.1e}")
+    path = ss.find_path(problem, student, layer=1, pair=PAIR, settings=ss.PathSettings(steps=60))
     say(f"path: {path.ending}, loss at the point {path.loss_at_point:.6g}")
     places = [(problem, path.permutation_point.parameters, PAIR), three_outputs()]
     with mpl.rc_context(STYLE):
         picture_of_a_path(path)
-        picture_of_a_channel(problem, minimum, path)
+        picture_of_a_channel(ss.Problem(network, data), minimum)
         picture_of_the_split(places)
         picture_of_the_plane(places)
         picture_of_a_walk(problem, path)

@@ -42,13 +42,13 @@ def reference() -> str:
     parts = ["# Reference\n\nEvery public name of `saddlescope`, from the docstrings; then what they return and use."]
     for name in sorted(homes):
         target = f"{homes[name]}.{name}" if homes[name] else saddlescope._MODULES[name]
-        parts.append(f"## {name}\n\n::: {target}")
+        parts.append(f"::: {target}")
     shown = set(homes)
     for title, modules in FURTHER.items():
         parts.append(f"## {title}: further names")
         for module in modules:
             names = [name for name in defined(module) if name not in shown]
-            parts += [f"### {module}.{name}\n\n::: saddlescope.{module}.{name}" for name in names]
+            parts += [f"::: saddlescope.{module}.{name}\n    options: {{heading_level: 3}}" for name in names]
     return "\n\n".join(parts) + "\n"
 
 

@@ -40,7 +40,9 @@ def test_every_code_block_runs(page, tmp_path, monkeypatch):
 
 def test_every_public_name_is_in_the_reference():
     text = (DOCS / "reference.md").read_text(encoding="utf-8")
-    missing = [name for name in dir(saddlescope) if name != "__version__" and f"\n## {name}\n" not in text]
+    homes = {name: f"{home}.{name}" for name, home in saddlescope._HOMES.items()} | saddlescope._MODULES
+    assert {*homes, "__version__"} == set(dir(saddlescope))
+    missing = [name for name, home in homes.items() if f"\n::: {home}\n" not in text]
     assert not missing
 
 

@@ -50,7 +50,7 @@ def numbers_of(page: str) -> list:
 class Tags(HTMLParser):
     """Collects tags and attributes, and whether all are closed in order."""
 
-    VOID = ("meta", "input", "br", "link", "img")
+    VOID = ("meta", "input", "br", "link", "img", "col")
 
     def __init__(self) -> None:
         super().__init__()

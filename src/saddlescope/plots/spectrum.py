@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import SymmetricalLogLocator
 
 from saddlescope.critical.result import Certificate
 from saddlescope.plots.canvas import BLUE, GREEN, GREY, ORANGE, axes_or_new
@@ -31,7 +32,11 @@ def plot_spectrum(certificate: Certificate, axes: Axes | None = None) -> Axes:
         label = "zero by symmetry"
         axes.plot(rings, np.zeros(len(rings)), "o", mfc="none", color=GREEN, ms=4, label=label)
     # Linear within a millionth of the largest, so that a zero does not stretch the axis over all powers of ten.
-    axes.set_yscale("symlog", linthresh=1e-6 * max(sizes) or 1.0)
+    linear = 1e-6 * max(sizes) or 1.0
+    axes.set_yscale("symlog", linthresh=linear)
+    places_of_ticks = SymmetricalLogLocator(base=10, linthresh=linear)
+    places_of_ticks.set_params(numticks=9)  # more overlap around 0
+    axes.yaxis.set_major_locator(places_of_ticks)
     axes.axhline(0.0, color=GREY, lw=0.8)
     axes.set_xlabel("eigenvalue, in rising order within its block")
     axes.set_ylabel("eigenvalue of the Hessian")
