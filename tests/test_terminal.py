@@ -106,7 +106,7 @@ def _on_a_terminal(environment: dict[str, str]) -> str:
     """Return what a process writes that shows a verdict on a terminal of 60 columns."""
     code = (
         "from saddlescope.cli.telling import Told, show;"
-        "show(Told('fails', good=False, rows=[('reason', 'word ' * 30), ('name', 'value')]))"
+        "show(Told('fails', good=False, reasons=['why ' * 30], rows=[('reason', 'word ' * 30), ('name', 'value')]))"
     )
     mine, theirs = pty.openpty()
     seen = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "60", **environment}
@@ -124,7 +124,8 @@ def test_colours_and_wrapping_are_for_terminals_and_can_be_refused(capfd: pytest
     assert "\x1b" not in plain
     assert plain.startswith("fails")
     assert max(len(line) for line in plain.splitlines()) <= 60
-    assert len(plain.splitlines()) > 3
+    assert len(plain.splitlines()) > 5
+    assert plain.splitlines()[2].startswith(" " * 10 + "why")  # a long reason goes on below its beginning
     assert "\x1b" not in _on_a_terminal({"TERM": "dumb", "NO_COLOR": ""})
     show(TOLD)  # no terminal here
     assert "\x1b" not in capfd.readouterr().err

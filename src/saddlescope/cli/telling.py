@@ -55,20 +55,28 @@ def table(rows: Rows) -> list[str]:
     """Return rows as aligned lines; a name that repeats is written once; long values wrap on a terminal."""
     names = [name if k == 0 or rows[k - 1][0] != name else "" for k, (name, _) in enumerate(rows)]
     wide = max((len(name) for name, _ in rows), default=0)
-    room = shutil.get_terminal_size().columns - wide - 4 if sys.stderr.isatty() else 0
     lines = []
     for name, (_, value) in zip(names, rows, strict=True):
-        first, *others = textwrap.wrap(value, room, break_on_hyphens=False) if room >= NARROWEST else [value]
+        first, *others = _wrapped(value, wide + 4)
         lines.append(f"  {paint(name.ljust(wide), SOFT)}  {first}")
         lines.extend(" " * (wide + 4) + other for other in others)
     return lines
+
+
+def _wrapped(text: str, taken: int) -> list[str]:
+    """Return a text in lines that leave ``taken`` columns of the terminal free; one line where there is none."""
+    room = shutil.get_terminal_size().columns - taken if sys.stderr.isatty() else 0
+    return textwrap.wrap(text, room, break_on_hyphens=False) or [""] if room >= NARROWEST else [text]
 
 
 def show(told: Told, *, quiet: bool = False, verbose: bool = False) -> None:
     """Print an answer on standard error; with ``verbose`` its details, and what computed it."""
     if quiet:
         return
-    lines = [paint(told.verdict, shade(told.good)), *(f"  because {reason}" for reason in told.reasons)]
+    lines = [paint(line, shade(told.good)) for line in _wrapped(told.verdict, 0)]
+    for reason in told.reasons:
+        first, *others = _wrapped(reason, len("  because "))
+        lines += [f"  because {first}", *(" " * len("  because ") + other for other in others)]
     lines += table([*told.rows, *(told.details if verbose else ())])
     _print(lines)
     if verbose:
