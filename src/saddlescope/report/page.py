@@ -22,6 +22,12 @@ SPECTRUM = (
     "the certificate names. Purple: not split."
 )
 
+ARRIVED = (
+    "0 to ¼: the two neurons approach; ¼ to ½: their outgoing weights become equal; then the mirrored way back. "
+    "Circles: events. The large dot: the permutation point."
+)
+ENDED = "0 to ¼: the two neurons approach, as far as the path goes. Circles: events. There is no permutation point."
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
@@ -157,8 +163,7 @@ def _section(section: dict[str, Any], number: int) -> str:
             "loss",
             number,
             "Loss along the path",
-            "0 to ¼: the two neurons approach; ¼ to ½: their outgoing weights become equal; then the mirrored way "
-            "back. Circles: events. The large dot: the permutation point.",
+            ARRIVED if section["curve"]["point"] else ENDED,
         ),
         _figure("neurons", number, "The layer's neurons", _neuron_caption(section["neurons"])),
         _figure(
