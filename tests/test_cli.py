@@ -180,7 +180,7 @@ def test_a_terminal_gets_a_bar_with_time_left():
 
 def test_a_trained_network_tells_its_seed_and_the_command_that_makes_it_again(here, capfd):
     words = [*TRAIN, "--data", "data.npz", "--out", "new.safetensors", "--seed", "5", "--weight-decay", "1e-3"]
-    run([*words, "--adam-steps", "20", "--newton-steps", "3", "--quiet"])
+    run([*words, "--newton-steps", "3", "--quiet"])
     run(["path", "new.safetensors", *PATH[2:], "--weight-decay", "1e-3", "--out", "r.saddle", "--quiet"])
     told = json.loads((here / "r.saddle" / "result.json").read_text())["problem"]
     assert told["seed"] == "5"
