@@ -67,7 +67,7 @@ def picture_of_the_split(places: list[tuple[ss.Problem, dict, tuple[int, int]]])
         name = outputs_of(problem)
         say(f"{name}: {certificate.verdict}, index {certificate.index}, nullity {certificate.nullity}")
         plot_spectrum(certificate, axis)
-        axis.set_title(name, loc="left", fontsize=8, y=1.28)
+        axis.set_title(name, loc="left", fontsize=8, y=1.24)
     save_figure(figure, HERE / "split.svg")
 
 
