@@ -6,6 +6,7 @@ Run it after a change of either: ``python docs/make_reference.py``. A test compa
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import saddlescope
@@ -14,13 +15,40 @@ from saddlescope.cli.main import build
 HERE = Path(__file__).parent
 
 
+# Public beside the names of `saddlescope` itself: all that these modules define without an underscore.
+FURTHER = {
+    "Counting": ["counting.closed_form", "counting.enumerate", "counting.regimes"],
+    "Data": ["problem.sources"],
+    "Results": ["critical.result", "paths.result", "valleys.result", "resize.result", "training.train"],
+    "Plots": ["plots.path", "plots.neurons", "plots.spectrum", "plots.surface", "plots.walk", "plots.regimes"],
+    "Around a permutation point": ["study.surface", "study.parity"],
+    "Errors": ["errors"],
+}
+
+
+def defined(module: str) -> list[str]:
+    """The public functions and classes that a module of this package defines itself, in their order."""
+    found = import_module(f"saddlescope.{module}")
+    return [
+        name
+        for name, value in vars(found).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == found.__name__
+    ]
+
+
 def reference() -> str:
-    """One entry per public name, at its home, for mkdocstrings."""
+    """One entry per public name, at its home, for mkdocstrings; then what belongs to them, by module."""
     homes = {**saddlescope._HOMES, **{name: None for name in saddlescope._MODULES}}
-    parts = ["# Reference\n\nEvery public name of `saddlescope`, from the docstrings."]
+    parts = ["# Reference\n\nEvery public name of `saddlescope`, from the docstrings; then what they return and use."]
     for name in sorted(homes):
         target = f"{homes[name]}.{name}" if homes[name] else saddlescope._MODULES[name]
-        parts.append(f"## {name}\n\n::: {target}")
+        parts.append(f"::: {target}")
+    shown = set(homes)
+    for title, modules in FURTHER.items():
+        parts.append(f"## {title}: further names")
+        for module in modules:
+            names = [name for name in defined(module) if name not in shown]
+            parts += [f"::: saddlescope.{module}.{name}\n    options: {{heading_level: 3}}" for name in names]
     return "\n\n".join(parts) + "\n"
 
 

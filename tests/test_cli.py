@@ -1,8 +1,11 @@
 """The command line: exit codes, one JSON document, one clear line for every mistake, and nothing written then."""
 
+import html
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
 
@@ -12,6 +15,7 @@ import pytest
 from saddlescope.cli.main import run
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.weights import save_weights
+from saddlescope.records.store import load_path
 
 TRAIN = ("train", "--widths", "2,3,1", "--activation", "tanh", "--adam-steps", "50")
 
@@ -172,3 +176,24 @@ def test_a_terminal_gets_a_bar_with_time_left():
     os.close(main_end)
     assert "left" in shown
     assert done.stdout == b""
+
+
+def test_a_trained_network_tells_its_seed_and_the_command_that_makes_it_again(here, capfd):
+    words = [*TRAIN, "--data", "data.npz", "--out", "new.safetensors", "--seed", "5", "--weight-decay", "1e-3"]
+    run([*words, "--newton-steps", "3", "--quiet"])
+    run(["path", "new.safetensors", *PATH[2:], "--weight-decay", "1e-3", "--out", "r.saddle", "--quiet"])
+    told = json.loads((here / "r.saddle" / "result.json").read_text())["problem"]
+    assert told["seed"] == "5"
+    command = shlex.split(told["trained by"])
+    assert command[0] == "saddlescope"
+    before = (here / "new.safetensors").read_bytes()
+    run([*command[1:], "--overwrite", "--quiet"])
+    assert (here / "new.safetensors").read_bytes() == before
+    assert run(["report", "r.saddle", "--out", "r.html", "--quiet"]) == 0
+    page = html.unescape((here / "r.html").read_text())
+    assert told["trained by"] in page
+    # The page's command for the path gives the stored losses again.
+    path = re.search(r"<code>(saddlescope path [^<]*)</code>", page)
+    run([*shlex.split(path[1])[1:-2], "--out", "again.saddle", "--quiet"])
+    again, first = (load_path(name) for name in ("again.saddle", "r.saddle"))
+    np.testing.assert_array_equal(again.losses, first.losses)

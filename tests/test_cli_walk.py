@@ -107,7 +107,7 @@ def test_walk_tells_people_the_answer_first_and_writes_what_json_prints(here, ca
     assert captured.out == ""
     written = json.loads((here / "walk.json").read_text())
     assert captured.err.startswith(f"{written['segments']} segments to the permutation 1,2,0 of layer 1")
-    assert len(captured.err.splitlines()) == 3 + written["segments"]
+    assert len(captured.err.splitlines()) == 5 + written["segments"]
     assert ", critical: gradient norm" in captured.err
     assert run(["walk", "run.saddle", "--to", "1,2,0", "--json"]) == 0
     printed = json.loads(capfd.readouterr().out)

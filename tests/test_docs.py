@@ -1,5 +1,6 @@
 """The pages of the site: what they show runs, and the reference is complete and up to date."""
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -39,8 +40,34 @@ def test_every_code_block_runs(page, tmp_path, monkeypatch):
 
 def test_every_public_name_is_in_the_reference():
     text = (DOCS / "reference.md").read_text(encoding="utf-8")
-    missing = [name for name in dir(saddlescope) if name != "__version__" and f"\n## {name}\n" not in text]
+    homes = {name: f"{home}.{name}" for name, home in saddlescope._HOMES.items()} | saddlescope._MODULES
+    assert {*homes, "__version__"} == set(dir(saddlescope))
+    missing = [name for name, home in homes.items() if f"\n::: {home}\n" not in text]
     assert not missing
+
+
+def test_every_name_of_the_public_modules_is_in_the_reference_and_has_a_docstring():
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    names = {name: saddlescope.counting for name in vars(saddlescope.counting) if not name.startswith("_")}
+    names = {name: home for name, home in names.items() if callable(getattr(home, name))}
+    assert len(names) > 10
+    for name, home in names.items():
+        assert f".{name}\n" in text, name
+        assert getattr(home, name).__doc__, name
+    for modules in maker().FURTHER.values():
+        for module in modules:
+            for name in maker().defined(module):
+                assert f".{name}\n" in text, f"{module}.{name}"
+                assert getattr(importlib.import_module(f"saddlescope.{module}"), name).__doc__, f"{module}.{name}"
+
+
+def test_every_page_and_picture_of_the_site_is_reached():
+    """Pages stand in the navigation; pictures that are committed are shown somewhere."""
+    navigation = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    assert not [page for page in PAGES if str(page.relative_to(DOCS)) not in navigation]
+    words = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    pictures = [picture for picture in (DOCS / "images").rglob("*.*") if picture.name not in words]
+    assert not pictures
 
 
 @pytest.mark.parametrize("name", ["reference", "commands"])

@@ -30,10 +30,10 @@ FLOORS: list[dict[str, str]] = [
         "training": "train students",
     },
     {
-        "study": "demo orders merges lowest shrink surface samples statements claims_points claims_ways claims_counts "
-        "claims counterexamples configuration experiment curves counts_experiment toy_experiment landscape_experiment "
-        "types_experiment geometry_experiment minima_experiment overparameterised students_experiment "
-        "deep_experiment widths_experiment mnist_experiment"
+        "study": "demo orders merges lowest shrink surface parity samples statements claims_points claims_ways "
+        "claims_counts claims counterexamples configuration experiment curves counts_experiment toy_experiment "
+        "landscape_experiment types_experiment geometry_experiment minima_experiment overparameterised "
+        "students_experiment deep_experiment widths_experiment mnist_experiment"
     },
     {"records": "schema provenance store recheck"},
     {
@@ -43,8 +43,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {"report": "sections documents page", "reproduction": "catalogue text reproduce"},
     {
-        "cli": "options progress summary train path runs demo count expand reduce walk shrink certify claims report "
-        "study reproduce completion main"
+        "cli": "options telling progress summary train path runs demo count expand reduce walk shrink certify claims "
+        "report study reproduce completion main"
     },
     {"": "__init__ __main__"},
 ]

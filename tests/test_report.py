@@ -50,7 +50,7 @@ def numbers_of(page: str) -> list:
 class Tags(HTMLParser):
     """Collects tags and attributes, and whether all are closed in order."""
 
-    VOID = ("meta", "input", "br", "link", "img")
+    VOID = ("meta", "input", "br", "link", "img", "col")
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,3 +249,11 @@ def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path, capfd, text, 
     assert words in error
     assert error.count("\n") == 1
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_caption_of_a_path_without_a_point_does_not_speak_of_one(problem_and_path):
+    _, path = problem_and_path
+    ended = path_section("ended", replace(path, permutation_point=None), ["verdict"], without="none")
+    page = render([ended], command="x", version="0")
+    assert "There is no permutation point" in page
+    assert "The large dot: the permutation point" not in page

@@ -106,3 +106,32 @@ def test_resized_and_trained_networks_show_themselves(found):
     small = ss.reduce(wide.network, wide.parameters, inputs=inputs)
     facts = Cells(small._repr_html_()).facts
     assert facts["removed"] == str(len(small.removed))
+
+
+def test_a_join_shows_itself(found):
+    problem, teacher, _ = found
+    order = [1, 0, 2, 4, 3]
+    copy = {
+        "0.weight": teacher["0.weight"][order],
+        "0.bias": teacher["0.bias"][order],
+        "2.weight": teacher["2.weight"][:, order],
+        "2.bias": teacher["2.bias"],
+    }
+    joined = ss.join(problem, teacher, copy, points=2)
+    facts = Cells(joined._repr_html_()).facts
+    assert facts["widths"] == "2, 6, 1"
+    assert facts["segments"] == str(joined.segments)
+    assert float(facts["largest loss deviation"]) == pytest.approx(joined.scan.max_loss_deviation, rel=1e-6)
+
+
+def test_a_proof_and_a_lowest_pass_show_themselves():
+    proof = ss.Proof(verdict="not-proved", index=2, reasons=("the box is <too> large",))
+    cells = Cells(proof._repr_html_())
+    assert cells.texts[0] == ("strong", "not-proved")
+    assert cells.facts["index"] == "2"
+    assert cells.facts["reasons"] == "the box is <too> large"
+    words = {"layer": 2, "rows": (), "pair": None, "loss": None, "path": None, "exact": True, "copies": 6}
+    passed = ss.LowestPass(**words, ending=ss.Outcome.CHANNEL, settings=PathSettings(), seconds=1.0, fingerprints={})
+    cells = Cells(passed._repr_html_())
+    assert cells.texts[0][1].startswith("channel")
+    assert cells.facts["pairs followed"] == "0 of 0, so exact"

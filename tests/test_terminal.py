@@ -1,13 +1,15 @@
-"""The terminal's comforts: shells complete commands and options by the script that the program prints."""
+"""The terminal's comforts: completion, a table with the verdict first, colours on a terminal only, quiet, verbose."""
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from saddlescope.cli.main import run
+from saddlescope.cli.main import build, run
+from saddlescope.cli.telling import Told, paint, show, table
 
 
 def _script(shell: str, capfd: pytest.CaptureFixture[str]) -> str:
@@ -76,3 +78,77 @@ def test_the_program_prints_its_script_when_run_as_a_process() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=60)
     assert "complete " in done.stdout
     assert done.stderr == ""
+
+
+TOLD = Told("saddle: index 1", good=True, reasons=["one"], rows=[("loss", "1"), ("flat", "a"), ("flat", "b")])
+
+
+def test_a_table_is_aligned_and_writes_a_repeated_name_once() -> None:
+    assert table(TOLD.rows) == ["  loss  1", "  flat  a", "        b"]
+
+
+def test_the_verdict_comes_first_and_details_only_for_those_who_ask(capfd: pytest.CaptureFixture[str]) -> None:
+    told = Told(TOLD.verdict, TOLD.good, TOLD.reasons, TOLD.rows, details=[("setting steps", "7")])
+    show(told)
+    brief = capfd.readouterr()
+    assert brief.out == ""
+    assert brief.err.splitlines()[:2] == ["saddle: index 1", "  because one"]
+    assert "steps" not in brief.err
+    show(told, verbose=True)
+    full = capfd.readouterr().err
+    assert "setting steps  7" in full
+    assert f"python {sys.version.split()[0]}" in full
+    show(told, quiet=True, verbose=True)
+    assert capfd.readouterr().err == ""
+
+
+def _on_a_terminal(environment: dict[str, str]) -> str:
+    """Return what a process writes that shows a verdict on a terminal of 60 columns."""
+    code = (
+        "from saddlescope.cli.telling import Told, show;"
+        "show(Told('fails', good=False, reasons=['why ' * 30], rows=[('reason', 'word ' * 30), ('name', 'value')]))"
+    )
+    mine, theirs = pty.openpty()
+    seen = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "60", **environment}
+    subprocess.run([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=seen, check=True)
+    os.close(theirs)
+    text = os.read(mine, 10_000).decode()
+    os.close(mine)
+    return text
+
+
+def test_colours_and_wrapping_are_for_terminals_and_can_be_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    text = _on_a_terminal({"NO_COLOR": ""})
+    assert text.startswith("\x1b[1;31mfails\x1b[0m")
+    plain = _on_a_terminal({"NO_COLOR": "1"})
+    assert "\x1b" not in plain
+    assert plain.startswith("fails")
+    assert max(len(line) for line in plain.splitlines()) <= 60
+    assert len(plain.splitlines()) > 5
+    assert plain.splitlines()[2].startswith(" " * 10 + "why")  # a long reason goes on below its beginning
+    assert "\x1b" not in _on_a_terminal({"TERM": "dumb", "NO_COLOR": ""})
+    show(TOLD)  # no terminal here
+    assert "\x1b" not in capfd.readouterr().err
+    assert paint("word", "31") == "word"
+
+
+def test_every_command_that_prints_for_people_has_quiet_and_verbose() -> None:
+    application = build()
+    for name in application:
+        if name.startswith("-") or name == "completion":
+            continue
+        options = {option for argument in application[name].assemble_argument_collection() for option in argument.names}
+        assert {"--json", "--quiet", "--verbose"} <= options, name
+
+
+def test_json_is_the_same_whatever_the_level(capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["count", "--small", "4", "--wide", "10", "--json"]
+    answers = []
+    for level in ([], ["--quiet"], ["--verbose"]):
+        assert run([*words, *level]) == 0
+        captured = capfd.readouterr()
+        assert captured.err == ""
+        answers.append(captured.out)
+    assert len(set(answers)) == 1
+    assert run(["count", "--small", "4", "--wide", "10", "--verbose"]) == 0
+    assert "versions" in capfd.readouterr().err

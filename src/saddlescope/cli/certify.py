@@ -29,6 +29,7 @@ def certify(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Say what a point is: gradient, index, nullity, flat directions, verdict, and what is not shown.
 
@@ -71,6 +72,8 @@ def certify(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     if loss is not None:
         one_of(loss, "loss", tuple(LOSSES))
@@ -81,7 +84,8 @@ def certify(
     if out is not None:
         free_file(out, overwrite=overwrite)
 
-    from saddlescope.cli.summary import certificate_json, certificate_lines
+    from saddlescope.cli.summary import beside_lines, certificate_json, certificate_lines, certificate_told
+    from saddlescope.cli.telling import show
     from saddlescope.critical.certify import certify as certify_point
 
     words = {
@@ -97,13 +101,15 @@ def certify(
         found = certify_point(problem, point, gradient_tolerance=gradient_tolerance, steps=steps)
     rows = _along(problem, path, along) if along else None
     proof = prove_point(problem, point) if prove and point is not None else None
-    content, lines = certificate_json(found, path, rows, proof), certificate_lines(found, path, rows, proof)
+    content = certificate_json(found, path, rows, proof)
     if out is not None and point is not None:
         marks = problem.fingerprint(point) if path is None else path.fingerprints
-        write_json(out, {"kind": "certificate", **content, "words": lines, "fingerprints": dict(marks)})
+        words = certificate_lines(found, path, rows, proof)
+        write_json(out, {"kind": "certificate", **content, "words": words, "fingerprints": dict(marks)})
     if json:
         print_json(content)
-    for line in lines:
+    show(certificate_told(found, path), quiet=quiet or json, verbose=verbose)
+    for line in beside_lines(rows, proof):
         say(line, quiet=quiet or json)
     return 0 if found is not None and found.verdict.value not in ("undecided", "not-critical") else 1
 

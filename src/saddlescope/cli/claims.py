@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from saddlescope.cli.options import print_json, say
 from saddlescope.cli.progress import progress_bar
+from saddlescope.cli.telling import BAD, DOUBT, GOOD, paint, show_versions
 from saddlescope.errors import SettingsError
 
 if TYPE_CHECKING:
     from saddlescope.study.claims import Verdict
+
+COLOURS = {"holds": GOOD, "holds when": DOUBT, "fails": BAD, "undecided": DOUBT}
 
 
 def claims(
@@ -21,6 +24,7 @@ def claims(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Try the papers' statements on many random networks: holds, holds when, fails; with counterexamples.
 
@@ -48,6 +52,8 @@ def claims(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     if recheck is not None:
         if out is not None or only is not None:
@@ -64,7 +70,7 @@ def claims(
     if out is not None:
         check_free(out, overwrite=overwrite)
     names = tuple(only.split(",")) if only else ()
-    with progress_bar(quiet=quiet or json) as progress:
+    with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
         verdicts = run_claims(samples=samples, seed=seed, only=names, progress=progress)
     places = [] if out is None else save_counterexamples(out, verdicts, overwrite=overwrite)
     if json:
@@ -74,6 +80,7 @@ def claims(
             say(line, quiet=quiet or json)
     for place in places:
         say(f"counterexample: {place}", quiet=quiet or json)
+    show_versions(quiet=quiet or json, verbose=verbose)
     return 0
 
 
@@ -98,7 +105,7 @@ def _lines(verdict: "Verdict") -> list[str]:
     statement = verdict.statement
     counts = f"held {verdict.held}, failed {verdict.failed}, undecided {verdict.undecided}"
     lines = [
-        f"{verdict.verdict.upper():11} {statement.name}  ({counts})",
+        f"{paint(verdict.verdict.upper().ljust(11), COLOURS[verdict.verdict])} {statement.name}  ({counts})",
         f"{'':11} {statement.source}: {statement.words}",
     ]
     if verdict.conditions:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from saddlescope.cli.options import free_file, numbers, one_of, print_json, say
+from saddlescope.cli.telling import show_versions
 from saddlescope.errors import SettingsError
 
 REMARK = (
@@ -30,6 +31,7 @@ def count(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Count, exactly: what a small network's minima and critical points become in a wide one, or permutation points.
 
@@ -63,6 +65,8 @@ def count(
         Print one JSON document; exact numbers are strings.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     asked = [(small, wide), (order, width), (regimes, regimes)]
     whole = [pair for pair in asked if pair[0] is not None or pair[1] is not None]
@@ -90,6 +94,7 @@ def count(
         print_json(result)
     for line in _lines(result):
         say(line, quiet=quiet or json)
+    show_versions(quiet=quiet or json, verbose=verbose)
     return 0
 
 

@@ -8,7 +8,15 @@ from saddlescope.cli.options import own_folder, print_json, say, seed_of
 from saddlescope.cli.progress import progress_bar
 
 
-def demo(*, out: Path = Path("saddlescope-demo"), seed: int = 0, overwrite: bool = False, json: bool = False) -> int:
+def demo(
+    *,
+    out: Path = Path("saddlescope-demo"),
+    seed: int = 0,
+    overwrite: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> int:
     """Train on hand-written digits and follow the path on which the two most similar neurons merge.
 
     Writes teacher.safetensors, path.saddle and demo.png into a folder, and prints what was found.
@@ -25,23 +33,28 @@ def demo(*, out: Path = Path("saddlescope-demo"), seed: int = 0, overwrite: bool
         Write into an existing folder, replacing a former demo.
     json
         Print one JSON document.
+    quiet
+        Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     began = time.perf_counter()
     seed_of(seed)
     with own_folder(out, overwrite=overwrite):
-        return _demo(out, seed, began, overwrite=overwrite, json=json)
+        return _demo(out, seed, began, overwrite=overwrite, json=json, quiet=quiet or json, verbose=verbose)
 
 
-def _demo(out: Path, seed: int, began: float, *, overwrite: bool, json: bool) -> int:
-    from saddlescope.cli.summary import path_json, path_lines
+def _demo(out: Path, seed: int, began: float, *, overwrite: bool, json: bool, quiet: bool, verbose: bool) -> int:
+    from saddlescope.cli.summary import path_json, path_told
+    from saddlescope.cli.telling import show
     from saddlescope.plots.path import path_figure, save_figure
     from saddlescope.problem.weights import save_weights
     from saddlescope.records.store import check_free, save_path
     from saddlescope.study.demo import WIDTHS, demonstrate
 
     check_free(out / "path.saddle", overwrite=overwrite)
-    say("training a network on 1797 digits, then merging two of its neurons ...", quiet=json)
-    with progress_bar(quiet=json) as progress:
+    say("training a network on 1797 digits, then merging two of its neurons ...", quiet=quiet)
+    with progress_bar(quiet=quiet, verbose=verbose) as progress:
         shown = demonstrate(seed=seed, progress=progress)
     save_weights(out / "teacher.safetensors", shown.network, shown.teacher.parameters, overwrite=overwrite)
     words = {"network": "teacher.safetensors", "data": "digits", "target": "network", "seed": seed}
@@ -51,8 +64,7 @@ def _demo(out: Path, seed: int, began: float, *, overwrite: bool, json: bool) ->
     if json:
         print_json({**path_json(found), "teacher_accuracy": shown.accuracy, "out": str(out)})
     widths = "-".join(str(width) for width in WIDTHS)
-    say(f"teacher {widths} tanh, trained on labels: accuracy {shown.accuracy:.4f}", quiet=json)
-    for line in path_lines(found):
-        say(line, quiet=json)
-    say(f"figure, path and weights are in {out} ({time.perf_counter() - began:.1f} s in all)", quiet=json)
+    say(f"teacher {widths} tanh, trained on labels: accuracy {shown.accuracy:.4f}", quiet=quiet)
+    show(path_told(found), quiet=quiet, verbose=verbose)
+    say(f"figure, path and weights are in {out} ({time.perf_counter() - began:.1f} s in all)", quiet=quiet)
     return 0 if found.permutation_point is not None else 1

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saddlescope.cli.options import free_file, one_of, print_json, say, seed_of
+from saddlescope.cli.telling import show_versions
 from saddlescope.errors import SettingsError
 
 
@@ -21,6 +22,7 @@ def expand(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Grow hidden layers without changing the network's function, and write the wide network.
 
@@ -55,6 +57,8 @@ def expand(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     wanted = _pairs(widths, "widths", "1:30,2:28")
     wide = dict(wanted)
@@ -105,6 +109,7 @@ def expand(
         quiet=quiet or json,
     )
     say(f"written to {out}", quiet=quiet or json)
+    show_versions(quiet=quiet or json, verbose=verbose)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -136,3 +137,13 @@ def say(text: str, *, quiet: bool = False) -> None:
     """Print a line for people on standard error."""
     if not quiet:
         sys.stderr.write(text + "\n")
+
+
+def command_line(*words: str, **options: Any) -> str:
+    """Return a command of this program as a shell takes it; options that are None or 0.0 are left out."""
+    given = [
+        (f"--{name.replace('_', '-')}", str(value))
+        for name, value in options.items()
+        if value is not None and not (isinstance(value, float) and value == 0)
+    ]
+    return shlex.join(["saddlescope", *words, *(word for pair in given for word in pair)])

@@ -35,6 +35,7 @@ def path(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Find the path on which two neurons merge and change places, and write it to a result folder.
 
@@ -87,6 +88,8 @@ def path(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     neurons = pair_of(pair)
     one_of(distance, "distance", ("incoming", "joint", "tied"))
@@ -112,7 +115,7 @@ def path(
     settings = PathSettings(
         distance=distance, steps=steps, reach=reach, solver=solver, tolerance=tolerance, max_iterations=max_iterations
     )
-    with progress_bar(quiet=quiet or json) as progress:
+    with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
         found = find_path(problem, parameters, layer=layer, pair=neurons, settings=settings, progress=progress)
     found = save_path(replace(found, problem={**found.problem, **own}), out, overwrite=overwrite)
     if figure is not None:
@@ -120,12 +123,12 @@ def path(
 
         save_figure(path_figure(found), figure)
 
-    from saddlescope.cli.summary import path_json, path_lines
+    from saddlescope.cli.summary import path_json, path_told
+    from saddlescope.cli.telling import show
 
     if json:
         print_json(path_json(found))
-    for line in path_lines(found):
-        say(line, quiet=quiet or json)
+    show(path_told(found), quiet=quiet or json, verbose=verbose)
     say(f"written to {out}", quiet=quiet or json)
     return 0 if found.permutation_point is not None else 1
 
@@ -148,7 +151,7 @@ def problem_of(
     from saddlescope.problem.data import teacher_data
     from saddlescope.problem.problem import Problem
     from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import load_weights
+    from saddlescope.problem.weights import load_weights, weights_notes
 
     network, parameters = load_weights(net, activation=activation)
     rows = load_data(data)
@@ -159,4 +162,7 @@ def problem_of(
         rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
-    return problem, parameters, {"network": str(net), "data": data, "target": "network" if own else "data"}
+    words = {"network": str(net), "data": data, "target": "network" if own else "data"}
+    notes = weights_notes(net)
+    told = {name: notes[key] for name, key in (("seed", "seed"), ("trained by", "command")) if key in notes}
+    return problem, parameters, {**words, **told}

@@ -1,4 +1,4 @@
-"""Progress with time left on a terminal; nothing in a pipe, nothing when quiet."""
+"""Progress with time left on a terminal; nothing in a pipe unless verbose, nothing when quiet."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,8 +6,14 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Yield a callback (done, total, message) that draws a bar on standard error, or None where none belongs."""
+def progress_bar(*, quiet: bool = False, verbose: bool = False) -> Iterator[Callable[[int, int, str], None] | None]:
+    """Yield a callback (done, total, message) that draws a bar on standard error, or None where none belongs.
+
+    With ``verbose`` every step is a line instead, on a terminal or not.
+    """
+    if verbose and not quiet:
+        yield _line
+        return
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -29,3 +35,7 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Callable[[int, int, str], N
             bar.update(task, completed=done, total=total, description=message)
 
         yield report
+
+
+def _line(done: int, total: int, message: str) -> None:
+    sys.stderr.write(f"{done}/{total} {message}\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saddlescope.cli.options import free_file, print_json, say
+from saddlescope.cli.telling import show_versions
 
 if TYPE_CHECKING:
     from saddlescope.resize.result import Reduction
@@ -23,6 +24,7 @@ def reduce(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Take out neurons that the network's function does not need, and write the small network.
 
@@ -52,6 +54,8 @@ def reduce(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     free_file(out, overwrite=overwrite)
 
@@ -80,6 +84,7 @@ def reduce(
     for line in _lines(found, len(inputs)):
         say(line, quiet=quiet or json)
     say(f"written to {out}", quiet=quiet or json)
+    show_versions(quiet=quiet or json, verbose=verbose)
     return 1 if found.undecided else 0
 
 

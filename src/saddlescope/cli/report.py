@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.options import free_file, print_json, say
+from saddlescope.cli.options import command_line, free_file, print_json, say
+from saddlescope.cli.telling import show_versions
+from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SaddlescopeError, SettingsError
 
 if TYPE_CHECKING:
     from saddlescope.critical.result import Certificate
-    from saddlescope.study.surface import Surface
+    from saddlescope.paths.result import Path as PermutationPath
 
 
 def report(
@@ -19,6 +21,7 @@ def report(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Write stored runs into one HTML page: it opens from disk, moves the neurons along the path, needs no network.
 
@@ -42,6 +45,8 @@ def report(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     if len(runs) == 0:
         raise SettingsError("nothing to report", name="runs", value="none", expected="one result folder or more")
@@ -60,7 +65,9 @@ def report(
     told = {"out": str(page), "bytes": len(text.encode("utf-8")), "runs": [section["verdict"] for section in sections]}
     if json:
         print_json(told)
-    say(f"{page}: {told['bytes'] / 1e3:.0f} kB, {len(sections)} run(s)", quiet=quiet or json)
+    what = "1 section" if len(sections) == 1 else f"{len(sections)} sections"
+    say(f"{page}: {told['bytes'] / 1e3:.0f} kB, {what}", quiet=quiet or json)
+    show_versions(quiet=quiet or json, verbose=verbose)
     return 0
 
 
@@ -85,31 +92,65 @@ def section_of(run: Path, net: Path | None, data: str | None) -> dict[str, Any]:
     from saddlescope.report.sections import path_section
 
     path = load_path(run)
-    found, surface, without = _around_point(run, path, net, data)
+    found, drawn, without = _around_point(run, path, net, data)
     lines = [] if found is None else certificate_lines(found, path, None, None)
     return path_section(
         run.name,
         path,
         path_lines(path),
         certificate=found,
-        surface=surface,
+        **drawn,
         certificate_lines=lines,
         without=without,
+        commands=commands_of(run, path),
     )
+
+
+def commands_of(run: Path, path: "PermutationPath") -> list[str]:
+    """Return the commands that train the network, where its file says how, and follow the path anew."""
+    words, settings = path.problem, path.settings
+    if "network" not in words or str(words["loss"]).replace("_", "-") not in LOSSES:
+        return []  # followed in Python: its record does not know the program
+    trained = [str(words["trained by"])] if "trained by" in words else []
+    pair = ",".join(map(str, path.pair))
+    found = command_line(
+        "path",
+        str(words["network"]),
+        data=words["data"],
+        layer=path.layer,
+        pair=pair,
+        **{name: getattr(settings, name) for name in ("distance", "steps", "reach", "solver", "tolerance")},
+        max_iterations=settings.max_iterations,
+        loss=str(words["loss"]).replace("_", "-"),
+        **{name: words.get(name) for name in ("target", "activation", "weight_decay", "norm_barrier")},
+        out=run.name,
+    )
+    return [*trained, found]
 
 
 def _around_point(
     run: Path, path: Any, net: Path | None, data: str | None
-) -> "tuple[Certificate | None, Surface | None, str]":
-    """Return the permutation point's certificate and merge surface, or why there are none."""
+) -> "tuple[Certificate | None, dict[str, Any], str]":
+    """Return the permutation point's certificate, what is drawn around it, or why there is none."""
     if path.permutation_point is None:
-        return None, None, "the path has no permutation point"
+        return None, {}, "the path has no permutation point"
+    import contextlib
+
+    import numpy as np
+
     from saddlescope.cli.runs import problem_of_run
     from saddlescope.critical.certify import certify
+    from saddlescope.study.parity import parity
     from saddlescope.study.surface import merge_surface
 
     try:
         problem, _ = problem_of_run(run, path, net=net, data=data)
     except SaddlescopeError as error:
-        return None, None, f"network or data are not at hand ({error})"
-    return certify(problem, path.permutation_point), merge_surface(problem, path), ""
+        return None, {}, f"network or data are not at hand ({error})"
+    found = certify(problem, path.permutation_point)
+    drawn: dict[str, Any] = {"surface": merge_surface(problem, path)}
+    if [part.name for part in found.parts] == ["all"] and len(found.parts[0].inertia.bounds):
+        error = float(np.max(found.parts[0].inertia.bounds))
+        with contextlib.suppress(SettingsError):  # too large for a dense Hessian: the certificate's own part is shown
+            drawn["parity"] = parity(problem, path, error=error)
+    return found, drawn, ""

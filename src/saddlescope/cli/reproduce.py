@@ -4,7 +4,10 @@ from pathlib import Path
 
 from saddlescope.cli.options import print_json, say
 from saddlescope.cli.progress import progress_bar
+from saddlescope.cli.telling import BAD, DOUBT, GOOD, paint, show_versions
 from saddlescope.errors import SettingsError
+
+COLOURS = {"yes": GOOD, "no": BAD}
 
 
 def reproduce(
@@ -15,6 +18,8 @@ def reproduce(
     workers: int = 1,
     overwrite: bool = False,
     json: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Run an experiment of the papers: a figure, the data behind it, what they say, what was measured.
 
@@ -37,16 +42,20 @@ def reproduce(
         Compute a finished reproduction anew.
     json
         Print one JSON document.
+    quiet
+        Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     if name == "list":
-        return _list(json=json)
+        return _list(json=json, quiet=quiet)
     if workers < 1:
         raise SettingsError("not a number of processes", name="workers", value=workers, expected="1 or more")
     from saddlescope.reproduction.reproduce import reproduce as run
 
     folder = out or Path(f"reproduce-{name}")
     command = f"saddlescope reproduce {name}{' --quick' if quick else ''}"
-    with progress_bar(quiet=json) as progress:
+    with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
         found = run(
             name,
             folder,
@@ -61,17 +70,19 @@ def reproduce(
         files = [str(file) for file in found.files]
         print_json({"name": name, "size": found.size, "done": found.done, "judgements": rows, "files": files})
     for row in rows:
-        say(f"{row['agrees'].upper():9} {row['claim']}: {row['measured']}", quiet=json)
-    say(f"written to {folder}", quiet=json)
+        word = paint(row["agrees"].upper().ljust(9), COLOURS.get(row["agrees"], DOUBT))
+        say(f"{word} {row['claim']}: {row['measured']}", quiet=quiet or json)
+    say(f"written to {folder}", quiet=quiet or json)
+    show_versions(quiet=quiet or json, verbose=verbose)
     return 0 if all(row["agrees"] == "yes" for row in rows) else 1
 
 
-def _list(*, json: bool) -> int:
+def _list(*, json: bool, quiet: bool) -> int:
     from saddlescope.reproduction.catalogue import CATALOGUE, find
 
     rows = [{"name": name, "title": find(name)[0].title, "source": find(name)[0].source} for name in CATALOGUE]
     if json:
         print_json({"experiments": rows})
     for row in rows:
-        say(f"{row['name']:28} {row['title']} ({row['source']})", quiet=json)
+        say(f"{row['name']:28} {row['title']} ({row['source']})", quiet=quiet or json)
     return 0

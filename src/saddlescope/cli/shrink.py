@@ -2,12 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from saddlescope.cli.options import free_file, one_of, print_json, say
+from saddlescope.cli.options import free_file, one_of, print_json
 from saddlescope.cli.path import problem_of
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
+
+if TYPE_CHECKING:
+    from saddlescope.cli.telling import Told
+    from saddlescope.study.shrink import ShrinkStep, Shrunk
 
 
 def shrink(
@@ -30,6 +35,7 @@ def shrink(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Shrink a network to given widths, or as far as a loss allows, and write it to a safetensors file.
 
@@ -77,6 +83,8 @@ def shrink(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     wanted = None if widths is None else widths_of(widths)
     if loss is not None:
@@ -85,9 +93,10 @@ def shrink(
         one_of(target, "target", ("data", "network"))
     free_file(out, overwrite=overwrite)
 
+    from saddlescope.cli.telling import show
     from saddlescope.problem.weights import save_weights
     from saddlescope.records.schema import plain
-    from saddlescope.study.shrink import ShrinkSettings, ShrinkStep
+    from saddlescope.study.shrink import ShrinkSettings
     from saddlescope.study.shrink import shrink as run
 
     settings = ShrinkSettings(
@@ -96,17 +105,9 @@ def shrink(
     problem, parameters, own = problem_of(
         net, data, loss=loss, target=target, activation=activation, weight_decay=weight_decay, norm_barrier=norm_barrier
     )
-    with progress_bar(quiet=quiet or json) as progress:
+    with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
         found = run(problem, parameters, widths=wanted, max_loss=max_loss, settings=settings, progress=progress)
     save_weights(out, found.network, found.parameters, overwrite=overwrite)
-
-    def line(step: ShrinkStep) -> str:
-        (first, second), (l, m) = step.members, step.pair
-        names = f"layer {step.layer}, neurons {l} and {m} (originally {_words(first)} and {_words(second)})"
-        return (
-            f"{names}: loss {step.loss_before:.6g} -> {step.loss_merged:.6g} merged -> {step.loss_after:.6g} settled; "
-            f"estimate {step.estimate:.4g}, gradient norm {step.gradient_norm:.1e}, {step.outcome}"
-        )
 
     if json:
         kept = ("loss_start", "gradient_norm_start", "accuracy_start", "loss", "gradient_norm", "accuracy", "reached")
@@ -120,19 +121,33 @@ def shrink(
         print_json(
             plain({**document, "evaluations": found.evaluations, "seconds": found.seconds, **own, "out": str(out)})
         )
+    show(_told(found, out), quiet=quiet or json, verbose=verbose)
+    return 0 if found.reached else 1
+
+
+def _told(found: "Shrunk", out: Path) -> "Told":
+    """Return the smaller network for people: widths and loss first, then what was merged."""
+    from saddlescope.cli.telling import Told
+
+    rows = [("gradient norm", f"{found.gradient_norm:.2e}: {found.ending}. {found.ending.advice}")]
+    if found.accuracy is not None and found.accuracy_start is not None:
+        rows.append(("accuracy", f"{found.accuracy_start:.4f} -> {found.accuracy:.4f}"))
+    rows += [("merged", _line(step)) for step in found.steps]
+    counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found.evaluations.items())
+    rows += [("work", f"{counts}, {found.seconds:.1f} s"), ("written to", str(out))]
     reached = "" if found.reached else " (the widths asked for were not reached)"
     shape = "-".join(str(width) for width in found.network.widths)
-    say(f"widths {shape}{reached}; loss {found.loss_start:.6g} -> {found.loss:.6g}", quiet=quiet or json)
-    for reason in found.reasons:
-        say(f"  because {reason}", quiet=quiet or json)
-    say(f"gradient norm {found.gradient_norm:.2e}: {found.ending}. {found.ending.advice}", quiet=quiet or json)
-    if found.accuracy is not None and found.accuracy_start is not None:
-        say(f"accuracy {found.accuracy_start:.4f} -> {found.accuracy:.4f}", quiet=quiet or json)
-    for step in found.steps:
-        say(line(step), quiet=quiet or json)
-    counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found.evaluations.items())
-    say(f"{counts}, {found.seconds:.1f} s; written to {out}", quiet=quiet or json)
-    return 0 if found.reached else 1
+    verdict = f"widths {shape}{reached}; loss {found.loss_start:.6g} -> {found.loss:.6g}"
+    return Told(verdict, found.reached, found.reasons, rows)
+
+
+def _line(step: "ShrinkStep") -> str:
+    (first, second), (l, m) = step.members, step.pair
+    names = f"layer {step.layer}, neurons {l} and {m} (originally {_words(first)} and {_words(second)})"
+    return (
+        f"{names}: loss {step.loss_before:.6g} -> {step.loss_merged:.6g} merged -> {step.loss_after:.6g} settled; "
+        f"estimate {step.estimate:.4g}, gradient norm {step.gradient_norm:.1e}, {step.outcome}"
+    )
 
 
 def widths_of(word: str) -> dict[int, int]:

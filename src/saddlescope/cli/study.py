@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlescope.cli.options import print_json, say, write_json
 from saddlescope.cli.progress import progress_bar
+from saddlescope.cli.telling import show_versions
 from saddlescope.errors import NeuronsError, RecordError, RecordExistsError, StorageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ GROUNDS = (
 
 
 def study(
-    file: Path, *, out: Path | None = None, overwrite: bool = False, json: bool = False, quiet: bool = False
+    file: Path,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Run a whole study from a TOML file: train or load, every pair's path, certificates, walks, one page.
 
@@ -56,6 +63,8 @@ def study(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     from saddlescope.study.configuration import load_study
 
@@ -63,8 +72,8 @@ def study(
     folder = file.with_suffix("") if out is None else out
     hushed = quiet or json
     _claim(folder, asked, overwrite=overwrite)
-    net = _network(folder, asked, quiet=hushed)
-    rows = [] if asked.path is None else _runs(folder, net, asked, quiet=hushed)
+    net = _network(folder, asked, quiet=hushed, verbose=verbose)
+    rows = [] if asked.path is None else _runs(folder, net, asked, quiet=hushed, verbose=verbose)
     told: dict[str, Any] = {"kind": "study", "file": str(file), "network": str(net), "runs": rows}
     if asked.report is not None:
         told["report"] = _page(folder, asked.report.name, rows, f"saddlescope study {file} --out {folder}")
@@ -73,6 +82,7 @@ def study(
         print_json(told)
     for line in _lines(told, folder):
         say(line, quiet=hushed)
+    show_versions(quiet=hushed, verbose=verbose)
     done = all(row["ending"] == "permutation-point" and row.get("verdict") != "undecided" for row in rows)
     return 0 if done else 1
 
@@ -117,7 +127,7 @@ def _claim(folder: Path, asked: "Study", *, overwrite: bool) -> None:
     write_json(note, grounds)
 
 
-def _network(folder: Path, asked: "Study", *, quiet: bool) -> Path:
+def _network(folder: Path, asked: "Study", *, quiet: bool, verbose: bool) -> Path:
     """Return the network's file, trained first where the study says so and it is not there yet."""
     if asked.train is None:
         assert asked.network is not None
@@ -135,7 +145,7 @@ def _network(folder: Path, asked: "Study", *, quiet: bool) -> Path:
     words = asked.train
     network, rows = Perceptron(words.widths, words.activation), load_data(asked.data)
     loss = LOSSES[asked.loss] if asked.loss else ("cross_entropy" if rows.targets is None else "mse")
-    with progress_bar(quiet=quiet) as progress:
+    with progress_bar(quiet=quiet, verbose=verbose) as progress:
         found = train(
             Problem(network, rows, loss=loss, weight_decay=asked.weight_decay),
             seed=words.seed,
@@ -145,7 +155,7 @@ def _network(folder: Path, asked: "Study", *, quiet: bool) -> Path:
             tolerance=words.tolerance,
             progress=progress,
         )
-    save_weights(file, network, found.parameters, overwrite=True)
+    save_weights(file, network, found.parameters, overwrite=True, notes={"seed": str(words.seed)})
     say(f"trained: {found.outcome}, loss {found.loss:.6g}, gradient norm {found.gradient_norm:.1e}", quiet=quiet)
     return file
 
@@ -170,7 +180,7 @@ def _pairs(asked: "Study", units: int) -> list[tuple[int, int] | None]:
     return list(pairs)
 
 
-def _runs(folder: Path, net: Path, asked: "Study", *, quiet: bool) -> list[dict[str, Any]]:
+def _runs(folder: Path, net: Path, asked: "Study", *, quiet: bool, verbose: bool) -> list[dict[str, Any]]:
     """Return a row a pair, computing what is not there yet."""
     from saddlescope.cli.path import problem_of
 
@@ -189,7 +199,7 @@ def _runs(folder: Path, net: Path, asked: "Study", *, quiet: bool) -> list[dict[
     for pair in pairs:
         name = "closest" if pair is None else f"pair-{pair[0]}-{pair[1]}"
         run = folder / f"{name}.saddle"
-        path, kept = _path(run, problem, parameters, pair, own, asked, quiet=quiet)
+        path, kept = _path(run, problem, parameters, pair, own, asked, quiet=quiet, verbose=verbose)
         row = _row(run, path, kept=kept)
         if path.permutation_point is not None:
             row |= _certified(folder / f"{name}.certificate.json", problem, path, asked)
@@ -199,7 +209,7 @@ def _runs(folder: Path, net: Path, asked: "Study", *, quiet: bool) -> list[dict[
 
 
 def _path(
-    run: Path, problem: "Problem", parameters: Any, pair: Any, own: Any, asked: "Study", *, quiet: bool
+    run: Path, problem: "Problem", parameters: Any, pair: Any, own: Any, asked: "Study", *, quiet: bool, verbose: bool
 ) -> "tuple[PermutationPath, bool]":
     """Return a pair's path and whether it was there already.
 
@@ -222,7 +232,7 @@ def _path(
             )
         return path, True
     words = {name: value for name, value in asdict(asked.path).items() if name not in ("layer", "pairs")}
-    with progress_bar(quiet=quiet) as progress:
+    with progress_bar(quiet=quiet, verbose=verbose) as progress:
         path = find_path(
             problem,
             parameters,

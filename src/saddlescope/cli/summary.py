@@ -3,6 +3,7 @@
 from pathlib import Path as FilePath
 from typing import Any
 
+from saddlescope.cli.telling import Told
 from saddlescope.critical.along import Along
 from saddlescope.critical.proof import Proof
 from saddlescope.critical.result import Certificate
@@ -58,40 +59,59 @@ def path_json(path: Path) -> dict[str, Any]:
     )
 
 
-def path_lines(path: Path) -> list[str]:
-    """Return the summary of a path, the verdict first."""
-    l, m = path.pair
-    point = path.permutation_point
-    asked = path.kinds == "asked"
-    missed = int((asked & ~path.converged).sum())
-    lines = [f"ending: {path.ending}. {path.ending.advice}"]
-    lines += [f"  because {reason}" for reason in path.reasons]
-    scale = ", scale fixed (unit incoming vectors)" if path.gauge != "none" else ""
-    lines.append(
-        f"layer {path.layer}, neurons {l} and {m}; {path.settings.distance} distance{scale}; solver {path.solver}"
-    )
-    if point is not None:
-        lines.append(f"loss at the permutation point {point.loss:.8g}, gradient norm there {point.gradient_norm:.2e}")
-    lines.append(f"barrier (highest loss on the path) {path.barrier:.8g}; start {path.losses[0]:.3g}")
-    if path.accuracies is not None:
-        lines.append(
-            f"accuracy {path.accuracies[0]:.4f} at the start, lowest {path.accuracies.min():.4f}, "
-            f"last {path.accuracies[-1]:.4f}"
-        )
-    worst = float(path.gradient_norms[asked].max())
-    lines.append(
-        f"{int(asked.sum())} distances from {path.distances[0]:.4g} to {path.distances[asked].min():.3g}: "
-        f"largest tangential gradient norm {worst:.2e}, tolerance {path.tolerance:.2e}, missed at {missed}"
-    )
-    lines.append(
-        f"continuous: {'yes' if path.continuous else 'no'} "
-        f"(loss between nodes exceeds them by {path.largest_deviation:.1e} of the barrier)"
-    )
-    lines += [
-        f"{event.kind} at distance {event.distance:.4g}, loss {event.loss:.4g}: {event.detail}" for event in path.events
+def training_told(training: Training, accuracy: float | None, out: FilePath, *, seed: int) -> Told:
+    """Return a training for people, the outcome first."""
+    steps = ", ".join(f"{count} steps of {name}" for name, count in training.iterations.items())
+    rows = [
+        ("loss", f"{training.loss:.8g}, gradient norm {training.gradient_norm:.2e}"),
+        *([] if accuracy is None else [("accuracy", f"{accuracy:.4f}")]),
+        ("work", f"seed {seed}, {steps}, {training.seconds:.1f} s"),
+        ("written to", str(out)),
     ]
-    lines.append(f"{path.evaluations.get('iterations', 0)} iterations, {path.seconds:.1f} s")
-    return lines
+    done = training.outcome.value == "converged"
+    return Told(f"{training.outcome}: loss {training.loss:.8g}. {training.outcome.advice}", done, rows=rows)
+
+
+def path_lines(path: Path) -> list[str]:
+    """Return the summary of a path, the verdict first, a line each."""
+    return path_told(path).lines()
+
+
+def path_told(path: Path) -> Told:
+    """Return a path for people; the details are settings, problem and fingerprints."""
+    verdict = f"ending: {path.ending}. {path.ending.advice}"
+    details = [(f"setting {name}", str(value)) for name, value in vars(path.settings).items()]
+    details += [(f"problem {name}", str(value)) for name, value in path.problem.items()]
+    details += [(f"fingerprint of {name}", value) for name, value in path.fingerprints.items()]
+    return Told(verdict, path.permutation_point is not None, path.reasons, _path_rows(path), details)
+
+
+def _path_rows(path: Path) -> list[tuple[str, str]]:
+    (l, m), point, asked = path.pair, path.permutation_point, path.kinds == "asked"
+    scale = ", scale fixed (unit incoming vectors)" if path.gauge != "none" else ""
+    how = f"{path.settings.distance} distance{scale}; solver {path.solver}"
+    rows = [("path", f"layer {path.layer}, neurons {l} and {m}; {how}")]
+    if point is not None:
+        rows.append(("permutation point", f"loss {point.loss:.8g}, gradient norm {point.gradient_norm:.2e}"))
+    rows.append(("barrier", f"{path.barrier:.8g}, the highest loss on the path; {path.losses[0]:.3g} at the start"))
+    if path.accuracies is not None:
+        shown = path.accuracies[0], path.accuracies.min(), path.accuracies[-1]
+        rows.append(("accuracy", "{:.4f} at the start, lowest {:.4f}, last {:.4f}".format(*shown)))
+    span = f"{int(asked.sum())} distances from {path.distances[0]:.4g} to {path.distances[asked].min():.3g}"
+    rows.append(
+        (
+            "residuals",
+            f"{span}: largest tangential gradient norm {float(path.gradient_norms[asked].max()):.2e}, tolerance "
+            f"{path.tolerance:.2e}, missed at {int((asked & ~path.converged).sum())}",
+        )
+    )
+    word, share = "yes" if path.continuous else "no", path.largest_deviation
+    rows.append(("continuous", f"{word}: loss between nodes exceeds them by {share:.1e} of the barrier"))
+    for event in path.events:
+        where = f"{event.kind} at distance {event.distance:.4g}, loss {event.loss:.4g}"
+        rows.append(("event", f"{where}: {event.detail}"))
+    rows.append(("work", f"{path.evaluations.get('iterations', 0)} iterations, {path.seconds:.1f} s"))
+    return rows
 
 
 def certificate_json(
@@ -139,31 +159,39 @@ def proof_lines(proof: Proof) -> list[str]:
 def certificate_lines(
     certificate: Certificate | None, path: Path | None, along: Along | None, proof: Proof | None
 ) -> list[str]:
-    """Return a certificate for people, the verdict first and what is not shown last."""
-    lines = []
+    """Return a certificate as lines: the verdict first, what is not shown last, then what was asked for beside it."""
+    told = certificate_told(certificate, path)
+    bound = [f"{name}: {value}" for name, value in told.details]
+    return [*told.lines(), *bound, *beside_lines(along, proof)]
+
+
+def certificate_told(certificate: Certificate | None, path: Path | None) -> Told:
+    """Return a certificate for people; the details say how the eigenvalues' bound comes about."""
     if certificate is None:
         assert path is not None
-        lines.append(f"no permutation point: {path.ending}. {path.ending.advice}")
-        lines += [f"  because {reason}" for reason in path.reasons]
-    else:
-        known = certificate.methods != {}
-        counts = f": index {_count(certificate.index_range)}, nullity {_count(certificate.nullity_range)}"
-        lines.append(f"verdict: {certificate.verdict}{counts if known else ''}")
-        lines += [f"  because {reason}" for reason in certificate.reasons]
-        lines.append(
-            f"loss {certificate.loss:.8g}, gradient norm {certificate.gradient_norm:.2e}; signs taken at distance "
-            f"{certificate.distance:.1e} from here, gradient norm {certificate.refined_gradient_norm:.2e}"
-        )
-        for group in certificate.groups:
-            shares = ", ".join(f"{share:.6g}" for share in group.shares)
-            units = ", ".join(str(unit) for unit in group.units)
-            lines.append(f"copies in layer {group.layer}: neurons {units} share their outgoing sum {shares}")
-        for flat in certificate.flat:
-            lines.append(f"{flat.count} flat: {flat.kind} (|Hv|/|v| {flat.residual:.1e}); {flat.why}")
-        for name, (index, nullity) in certificate.methods.items():
-            lines.append(f"by {name}: index {_count(index)}, nullity {_count(nullity)}")
-        lines.append(f"bound: {certificate.tolerance}")
-        lines += [f"not shown: {text}" for text in certificate.not_shown]
+        return Told(f"no permutation point: {path.ending}. {path.ending.advice}", good=False, reasons=path.reasons)
+    known = certificate.methods != {}
+    counts = f": index {_count(certificate.index_range)}, nullity {_count(certificate.nullity_range)}"
+    rows = [("loss", f"{certificate.loss:.8g}, gradient norm {certificate.gradient_norm:.2e}")]
+    for group in certificate.groups:
+        shares = ", ".join(f"{share:.6g}" for share in group.shares)
+        units = ", ".join(str(unit) for unit in group.units)
+        rows.append(("copies", f"layer {group.layer}: neurons {units} share their outgoing sum {shares}"))
+    for flat in certificate.flat:
+        rows.append(("flat", f"{flat.count}: {flat.kind} (|Hv|/|v| {flat.residual:.1e}); {flat.why}"))
+    for name, (index, nullity) in certificate.methods.items():
+        rows.append((f"by {name}", f"index {_count(index)}, nullity {_count(nullity)}"))
+    away = f"{certificate.distance:.1e} from here, gradient norm {certificate.refined_gradient_norm:.2e}"
+    rows.append(("signs taken at", f"distance {away}"))
+    rows += [("not shown", text) for text in certificate.not_shown]
+    good = {"undecided": None, "not-critical": False}.get(certificate.verdict.value, True)
+    verdict = f"verdict: {certificate.verdict}{counts if known else ''}"
+    return Told(verdict, good, certificate.reasons, rows, [("bound", certificate.tolerance)])
+
+
+def beside_lines(along: Along | None, proof: Proof | None) -> list[str]:
+    """Return what was asked for beside a certificate: points along the path, a proof."""
+    lines = []
     if along is not None:
         lines.append(
             "distance, index of the full Hessian, angle of the gradient with tangent and with distance gradient"

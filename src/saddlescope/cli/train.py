@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from saddlescope.cli.options import free_file, numbers, one_of, print_json, say, seed_of
+from saddlescope.cli.options import command_line, free_file, numbers, one_of, print_json, seed_of
 from saddlescope.cli.progress import progress_bar
 
 LOSSES = {"mse": "mse", "normalised": "normalised", "cross-entropy": "cross_entropy"}
@@ -24,6 +24,7 @@ def train(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Train a multilayer perceptron on the full batch and write it to a safetensors file.
 
@@ -62,6 +63,8 @@ def train(
         Print one JSON document.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     shape = numbers(widths, "widths", "2,5,1")
     seed_of(seed)
@@ -69,7 +72,8 @@ def train(
         one_of(loss, "loss", tuple(LOSSES))
     free_file(out, overwrite=overwrite)
 
-    from saddlescope.cli.summary import training_json
+    from saddlescope.cli.summary import training_json, training_told
+    from saddlescope.cli.telling import show
     from saddlescope.problem.networks import Perceptron
     from saddlescope.problem.problem import Problem
     from saddlescope.problem.sources import load_data
@@ -78,9 +82,12 @@ def train(
 
     network = Perceptron(shape, activation)
     rows = load_data(data)
+    options = {"loss": loss, "adam-steps": adam_steps, "learning-rate": learning_rate, "newton-steps": newton_steps}
+    options |= {"tolerance": tolerance, "weight-decay": weight_decay}
+    command = command_line("train", widths=widths, activation=activation, data=data, seed=seed, **options, out=out.name)
     chosen = LOSSES[loss] if loss else ("cross_entropy" if rows.targets is None else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay)
-    with progress_bar(quiet=quiet or json) as progress:
+    with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
         result = run(
             problem,
             seed=seed,
@@ -90,15 +97,9 @@ def train(
             tolerance=tolerance,
             progress=progress,
         )
-    save_weights(out, network, result.parameters, overwrite=overwrite)
+    save_weights(out, network, result.parameters, overwrite=overwrite, notes={"seed": str(seed), "command": command})
     accuracy = problem.accuracy(result.parameters)
     if json:
         print_json(training_json(result, accuracy, out))
-    say(
-        f"{result.outcome}: loss {result.loss:.8g}, gradient norm {result.gradient_norm:.2e}, {result.seconds:.1f} s",
-        quiet=quiet or json,
-    )
-    if accuracy is not None:
-        say(f"accuracy {accuracy:.4f}", quiet=quiet or json)
-    say(f"written to {out}", quiet=quiet or json)
+    show(training_told(result, accuracy, out, seed=seed), quiet=quiet or json, verbose=verbose)
     return 0 if result.outcome.value == "converged" else 1

@@ -3,13 +3,14 @@
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.options import free_file, numbers, print_json, say, write_json
+from saddlescope.cli.options import free_file, numbers, print_json, write_json
 from saddlescope.cli.progress import progress_bar
 
 LINES = 60
 """More segments are not told one by one to a person."""
 
 if TYPE_CHECKING:
+    from saddlescope.cli.telling import Told
     from saddlescope.paths.result import Path
     from saddlescope.valleys.result import Walk
 
@@ -26,6 +27,7 @@ def walk(
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Walk from a run's permutation point to a permutation of its layer, at equal loss, by the fewest segments.
 
@@ -56,11 +58,14 @@ def walk(
         Print one JSON document, the same as --out writes.
     quiet
         Print nothing but errors.
+    verbose
+        Print also what the answer rests on: settings, versions, every step.
     """
     order = numbers(to, "to", "3,1,2,0,4")
     if out is not None:
         free_file(out, overwrite=overwrite)
 
+    from saddlescope.cli.telling import show
     from saddlescope.records.store import load_path
 
     path = load_path(run)
@@ -72,7 +77,7 @@ def walk(
 
         find_route(point.parameters, path.neurons, path.pair, order)  # a wrong permutation is told before data are read
         problem, _ = problem_of_run(run, path, net=net, data=data)
-        with progress_bar(quiet=quiet or json) as progress:
+        with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
             found = walk_to(
                 problem,
                 point,
@@ -87,8 +92,7 @@ def walk(
         write_json(out, content)
     if json:
         print_json(content)
-    for line in _lines(path, found):
-        say(line, quiet=quiet or json)
+    show(_told(path, found, verbose=verbose), quiet=quiet or json, verbose=verbose)
     return 0 if found is not None else 1
 
 
@@ -125,33 +129,35 @@ def walk_document(run: FilePath, path: "Path", found: "Walk | None") -> dict[str
     )
 
 
-def _lines(path: "Path", found: "Walk | None") -> list[str]:
+def _told(path: "Path", found: "Walk | None", *, verbose: bool) -> "Told":
     """Return the walk for people, the answer first."""
+    from saddlescope.cli.telling import Told
+
     if found is None:
-        lines = [f"no permutation point to walk from: {path.ending}. {path.ending.advice}"]
-        return lines + [f"  because {reason}" for reason in path.reasons]
+        verdict = f"no permutation point to walk from: {path.ending}. {path.ending.advice}"
+        return Told(verdict, good=False, reasons=path.reasons)
     scan, route = found.scan, found.route
     order = ",".join(str(unit) for unit in route.permutation)
-    critical = int(scan.critical.sum())
-    return [
-        f"{found.segments} segments to the permutation {order if len(order) <= 200 else 'asked for'} of layer "
-        f"{path.layer}, twins {path.pair[0]} and {path.pair[1]}",
-        f"loss {found.loss:.8g} all along: largest deviation {found.max_loss_deviation:.1e}, outputs (up to "
-        f"{scan.largest_output:.3g}) change by at most {scan.max_output_deviation:.1e}",
-        f"gradient norm {scan.gradient_norm:.1e} at the start, at most {found.max_gradient_norm:.1e}: {critical} of "
-        f"{found.segments} segments critical (at most {scan.tolerance:.1e})",
-        *(
-            _moves(found)
-            if found.segments <= LINES
-            else [f"  moves: {found.segments} of them; --out or --json list them"]
-        ),
+    listed = verbose or found.segments <= LINES
+    rows = [
+        ("loss", f"{found.loss:.8g} all along: largest deviation {found.max_loss_deviation:.1e}"),
+        ("outputs", f"up to {scan.largest_output:.3g}, change by at most {scan.max_output_deviation:.1e}"),
+        ("gradient norm", f"{scan.gradient_norm:.1e} at the start, at most {found.max_gradient_norm:.1e}"),
+        ("critical", f"{int(scan.critical.sum())} of {found.segments} segments (at most {scan.tolerance:.1e})"),
+        *([] if listed else [("moves", f"{found.segments} of them; --out, --json or --verbose list them")]),
+        *([("move", words) for words in _moves(found)] if listed else []),
     ]
+    verdict = (
+        f"{found.segments} segments to the permutation {order if len(order) <= 200 else 'asked for'} of layer "
+        f"{path.layer}, twins {path.pair[0]} and {path.pair[1]}"
+    )
+    return Told(verdict, good=True, rows=rows)
 
 
 def _moves(found: "Walk") -> list[str]:
     """Return a line a segment."""
     norms = found.scan.gradient_norms.max(axis=1, initial=0.0)
     return [
-        f"  {move.kind.value} {move.neuron} to {move.to}{', critical' if flat else ''}: gradient norm {norm:.1e}"
+        f"{move.kind.value} {move.neuron} to {move.to}{', critical' if flat else ''}: gradient norm {norm:.1e}"
         for move, flat, norm in zip(found.route.moves, found.scan.critical, norms, strict=True)
     ]

@@ -22,6 +22,7 @@ from saddlescope.numerics.balls import Ball, Balls, flint
 from saddlescope.problem.activations import activation as find_activation
 from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
+from saddlescope.shown import card
 
 NOT_SHOWN = (
     "the proof is about real arithmetic, the data being exactly as stored: what the same network computes in floating "
@@ -88,6 +89,19 @@ class Proof:
     def proved(self) -> bool:
         """Whether all that was asked for is proved."""
         return self.verdict == "proved"
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "exactly one critical point within": self.radius,
+            "index": self.index,
+            "nullity": self.nullity,
+            "loss between": self.loss,
+            "index with the copy": None if self.lift is None else self.lift.index,
+            "reasons": "; ".join(self.reasons) or None,
+            "not shown": "; ".join(self.not_shown),
+        }
+        return card(self.verdict, facts)
 
 
 def prove(

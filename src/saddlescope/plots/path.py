@@ -74,7 +74,7 @@ def plot_loss(path: Path, axes: Axes | None = None) -> Axes:
 def _legend(axes: Axes, *, columns: int = 3) -> None:
     """Put the legend above the axes, where it hides no line, at the right, where no power of ten stands."""
     above = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
-    axes.legend(**above, ncols=columns, borderaxespad=0.2, handletextpad=0.5, columnspacing=1.2)
+    axes.legend(**above, ncols=columns, borderaxespad=0.2, handletextpad=0.5, columnspacing=1.2, frameon=False)
 
 
 def _positive(path: Path) -> np.ndarray:

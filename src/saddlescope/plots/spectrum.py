@@ -1,5 +1,7 @@
 """The eigenvalues that a certificate rests on, each with its bound, block by block in its own colour."""
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -31,7 +33,11 @@ def plot_spectrum(certificate: Certificate, axes: Axes | None = None) -> Axes:
         label = "zero by symmetry"
         axes.plot(rings, np.zeros(len(rings)), "o", mfc="none", color=GREEN, ms=4, label=label)
     # Linear within a millionth of the largest, so that a zero does not stretch the axis over all powers of ten.
-    axes.set_yscale("symlog", linthresh=1e-6 * max(sizes) or 1.0)
+    linear = 1e-6 * max(sizes) or 1.0
+    axes.set_yscale("symlog", linthresh=linear)
+    # Every second power of ten, from 10 times the linear range: nearer ones would be written over the 0.
+    powers = 10.0 ** np.arange(math.ceil(math.log10(linear)) + 1, math.ceil(math.log10(max(*sizes, linear))) + 1, 2)
+    axes.set_yticks([*-powers[::-1], 0.0, *powers], minor=False)
     axes.axhline(0.0, color=GREY, lw=0.8)
     axes.set_xlabel("eigenvalue, in rising order within its block")
     axes.set_ylabel("eigenvalue of the Hessian")

@@ -23,5 +23,5 @@ def plot_surface(surface: Surface, axes: Axes | None = None) -> Axes:
     axes.plot(0.0, surface.trace[-1, 1], "o", color=ORANGE, ms=6, label="permutation point")
     axes.set_xlabel("difference of the pair")
     axes.set_ylabel("share of the outgoing weights")
-    axes.legend()
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False)  # inside it is dark
     return axes

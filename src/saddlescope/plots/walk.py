@@ -27,5 +27,5 @@ def plot_walk(walk: Walk, axes: Axes | None = None) -> Axes:
         axes.set_yscale("log")
     axes.set_xlabel(f"time on the walk ({segments} segments)")
     axes.set_ylabel("$|L - L_0|$")
-    axes.legend(frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)  # above: inside it would hide points
     return axes

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,22 @@ from saddlescope.problem.networks import Perceptron
 _NAME = re.compile(r"(?P<stem>.*?)(?P<number>\d+)\.(?P<kind>weight|bias)")
 
 
-def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, *, overwrite: bool = False) -> None:
+def save_weights(
+    path: str | Path,
+    network: Perceptron,
+    parameters: Parameters,
+    *,
+    overwrite: bool = False,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Write a network's parameters, its activation and widths to a safetensors file.
+
+    Args:
+        path: the file.
+        network: what the parameters belong to.
+        parameters: its weights and biases.
+        overwrite: replace the file if it exists.
+        notes: further words for the file's metadata, such as ``seed`` and ``command``; activation and widths stay.
 
     Raises:
         RecordExistsError: the file exists and ``overwrite`` is False.
@@ -32,6 +47,7 @@ def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, 
     if os.path.lexists(path) and not overwrite:
         raise RecordExistsError("the output exists", name="file", value=path, advice="Use another name, or --overwrite")
     metadata = {
+        **(notes or {}),
         "activation": network.activation,
         "widths": ",".join(str(width) for width in network.widths),
         "format": "pt",
@@ -48,6 +64,19 @@ def save_weights(path: str | Path, network: Perceptron, parameters: Parameters, 
         raise StorageError(
             "the weights cannot be written", name="file", value=path, expected=f"room ({error.strerror})"
         ) from error
+
+
+def weights_notes(path: str | Path) -> dict[str, str]:
+    """Return the words of a safetensors file's metadata; none where the file has none.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as content:
+            return dict(content.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise WeightsError("this is not a readable safetensors file", name="file", value=path) from error
 
 
 def _same_bytes(content: bytes) -> bytes:

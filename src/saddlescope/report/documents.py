@@ -52,13 +52,13 @@ def _walk(name: str, found: dict[str, Any]) -> dict[str, Any]:
         "lines": [
             f"{len(moves)} segments to the permutation {order}, at equal loss to within "
             f"{found['max_loss_deviation']:.1e}",
-            f"loss {found['loss']:.8g}; outputs (up to {found['largest_output']:.3g}) change by at most "
-            f"{found['max_output_deviation']:.1e}",
-            f"{critical} of {len(moves)} segments are critical: gradient norm at most {found['tolerance']:.1e} on all "
-            f"{found['points']} points measured of each",
-            f"largest gradient norm {found['max_gradient_norm']:.1e}, at the start "
+            f"loss: {found['loss']:.8g}",
+            f"outputs: up to {found['largest_output']:.3g}, change by at most {found['max_output_deviation']:.1e}",
+            f"critical: {critical} of {len(moves)} segments, with gradient norm at most {found['tolerance']:.1e} on "
+            f"all {found['points']} points measured of each",
+            f"gradient norm: at most {found['max_gradient_norm']:.1e}, at the start "
             f"{found['gradient_norm_at_start']:.1e}",
-            f"layer {found['layer']}, twins {found['pair'][0]} and {found['pair'][1]} at the start",
+            f"at the start: layer {found['layer']}, twins {found['pair'][0]} and {found['pair'][1]}",
         ],
         "walk": {
             "deviations": [float(value) for value in found["loss_deviations"]],

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const NS = "http://www.w3.org/2000/svg", W = 440, H = 260, PAD = { l: 62, r: 14, t: 12, b: 38 };
+  const NS = "http://www.w3.org/2000/svg", W = innerWidth < 500 ? 330 : 440, H = 260, PAD = { l: 62, r: 14, t: 12, b: 38 };
   const sections = JSON.parse(document.getElementById("numbers").textContent);
   const make = (parent, name, attributes, text) => {
     const node = document.createElementNS(NS, name);
@@ -25,6 +25,8 @@
       const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
       const step = Math.max(1, Math.ceil((last - first + 1) / 6)), out = [];
       for (let k = first; k <= last; k += step) out.push(10 ** k);
+      // Less than two decades: 2 and 5 of each as well.
+      if (out.length < 2) for (let k = first - 1; k <= last; k += 1) for (const m of [2, 5]) if (m * 10 ** k >= low && m * 10 ** k <= high) out.push(m * 10 ** k);
       return out.length ? out : [low];
     }
     const raw = (high - low) / 4 || 1, unit = 10 ** Math.floor(Math.log10(raw));
@@ -101,12 +103,12 @@
     });
   };
   const neurons = (place, found) => {
-    const size = 340, svg = canvas(place, "the layer's neurons at the chosen t", size), all = found.points.flat();
+    const size = Math.min(340, W), svg = canvas(place, "the layer's neurons at the chosen t", size), all = found.points.flat();
     const far = 1.08 * Math.max(1e-12, ...all.map(([a, b]) => Math.max(Math.abs(a), Math.abs(b))));
     const x = scale(-far, far, (W - size) / 2, (W + size) / 2), y = scale(-far, far, size, 0);
     make(svg, "line", { x1: x(-far), x2: x(far), y1: y(0), y2: y(0), stroke: "var(--line)" });
     make(svg, "line", { x1: x(0), x2: x(0), y1: y(-far), y2: y(far), stroke: "var(--line)" });
-    make(svg, "text", { x: x(far), y: y(0) - 4, "text-anchor": "end" }, found.kind === "plane" ? "w₁" : "component 1");
+    make(svg, "text", { x: x(far), y: y(0) + 15, "text-anchor": "end" }, found.kind === "plane" ? "w₁" : "component 1");
     make(svg, "text", { x: x(0) + 5, y: 12 }, found.kind === "plane" ? "w₂" : "component 2");
     const colour = (unit) => unit === found.pair[0] ? "var(--blue)" : unit === found.pair[1] ? "var(--orange)" : "var(--soft)";
     const parts = [...found.units.keys()].reverse().map((k) => {
@@ -137,12 +139,12 @@
     const values = rows.flatMap((row) => row.values).filter((v) => v !== null && v !== 0), top = Math.max(1e-12, ...values.map(Math.abs));
     const small = Math.max(top * 1e-10, Math.min(top, ...values.map(Math.abs)) / 3);
     const bend = (v) => Math.sign(v) * Math.log10(1 + Math.abs(v) / small), x = scale(-bend(top) * 1.06, bend(top) * 1.06, 20, W - 20);
-    make(svg, "line", { x1: x(0), x2: x(0), y1: 48, y2: height - 30, stroke: "var(--soft)", "stroke-dasharray": "3 3" });
     rows.forEach((row, k) => {
       const y = 62 + 84 * k, shade = row.name.startsWith("symmetric") ? "var(--blue)" : row.name.startsWith("anti") ? "var(--orange)" : "var(--purple)";
-      make(svg, "text", { x: 20, y: y - 34 }, `${row.name}${row.times > 1 ? ` ×${row.times}` : ""}`);
+      make(svg, "text", { x: 20, y: y - 34, style: `fill: ${shade}; font-weight: 600` }, `${row.name}${row.times > 1 ? ` ×${row.times}` : ""}`);
       make(svg, "text", { x: 20, y: y - 18 }, `${row.method}${row.zero ? `; ${row.zero} zero for a stated reason` : ""}`);
       make(svg, "line", { x1: 20, x2: W - 20, y1: y, y2: y, stroke: "var(--line)" });
+      make(svg, "line", { x1: x(0), x2: x(0), y1: y - 13, y2: y + 26, stroke: "var(--soft)", "stroke-dasharray": "3 3" });
       row.values.forEach((v, j) => {
         if (v === null) return;
         const a = x(bend(v - (row.bounds[j] || 0))), b = x(bend(v + (row.bounds[j] || 0)));
@@ -155,7 +157,7 @@
     for (const v of [-top, -Math.sqrt(top * small), 0, Math.sqrt(top * small), top]) make(svg, "text", { x: x(bend(v)), y: height - 8, "text-anchor": "middle" }, short(v));
   };
   const surface = (place, { x, y, losses, trace }) => {
-    const height = 320, svg = canvas(place, "merge surface; arrow keys turn it", height);
+    const height = 330, svg = canvas(place, "merge surface; arrow keys turn it", height);
     svg.setAttribute("tabindex", "0");
     const all = losses.flat().concat(trace.map((row) => row[2])).filter((v) => v !== null);
     const low = Math.min(...all), high = Math.max(...all), wide = Math.max(...x), n = x.length;
@@ -166,11 +168,20 @@
     const project = (a, b, c) => {
       const u = a / wide, v = (b - 0.5) / 0.75, w = c - 0.4;
       const p = u * Math.cos(turn) - v * Math.sin(turn), q = u * Math.sin(turn) + v * Math.cos(turn);
-      return [W / 2 + 140 * p, height / 2 - 18 - 130 * (w * Math.cos(tilt) - q * Math.sin(tilt) * 0.62), q * Math.cos(tilt) + w * Math.sin(tilt)];
+      return [W / 2 + 14 + 0.29 * W * p, height / 2 + 4 - 150 * (w * Math.cos(tilt) - q * Math.sin(tilt) * 0.62), q * Math.cos(tilt) + w * Math.sin(tilt)];
     };
     const words = (point) => `${point[0].toFixed(1)},${point[1].toFixed(1)}`;
     const draw = () => {
       layer.replaceChildren();
+      const foot = -0.06, ends = [[-wide, y[0]], [wide, y[0]], [wide, y[n - 1]], [-wide, y[n - 1]]];
+      make(layer, "polygon", { points: ends.map(([a, b]) => words(project(a, b, foot))).join(" "), fill: "none", stroke: "var(--line)" });
+      // The height axis stands at the corner that is leftmost on the screen.
+      const corner = ends.reduce((best, end) => project(...end, 0)[0] < project(...best, 0)[0] ? end : best);
+      const [bottom, crown] = [project(...corner, 0), project(...corner, 1)];
+      make(layer, "line", { x1: bottom[0], y1: bottom[1], x2: crown[0], y2: crown[1], stroke: "var(--soft)" });
+      for (const [v, place] of [[low, bottom], [(low + (high - low) / 4), project(...corner, 0.5)], [high, crown]]) {
+        make(layer, "text", { x: Math.max(34, place[0] - 6), y: place[1] + 4, "text-anchor": "end" }, short(+v.toPrecision(2)));
+      }
       const cells = [];
       for (let i = 0; i + 1 < n; i += 1) for (let j = 0; j + 1 < n; j += 1) {
         const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
@@ -189,11 +200,17 @@
       });
       const [px, py] = project(0, 0.5, up(trace[trace.length - 1][2]));
       make(layer, "circle", { cx: px, cy: py, r: 6, fill: "var(--orange)" });
-      const foot = -0.12;
-      for (const [a, b, name] of [[wide * 1.1, 0.5, "difference"], [0, 1.4, "share of outgoing"]]) {
+      // Each axis is named on its edge nearer to the reader, with the numbers at that edge's ends.
+      const near = (one, other) => project(...one, foot)[1] > project(...other, foot)[1] ? one : other;
+      const edgeA = near([0, y[0]], [0, y[n - 1]])[1], edgeB = near([-wide, 0.5], [wide, 0.5])[0];
+      const label = (a, b, name) => {
         const [tx, ty] = project(a, b, foot);
-        make(layer, "text", { x: tx, y: ty + 10, "text-anchor": "middle" }, name);
-      }
+        make(layer, "text", { x: Math.min(W - 30, Math.max(30, tx)), y: Math.min(height - 4, ty + 16), "text-anchor": tx > W / 2 ? "start" : "end" }, name);
+      };
+      label(0, edgeA, "difference");
+      label(edgeB, 0.5, "share");
+      for (const a of [-wide * 0.9, wide * 0.9]) label(a, edgeA, short(+a.toPrecision(2)));
+      for (const b of [0, 1]) label(edgeB, b, String(b));
     };
     const rotate = (a, b) => { turn += a; tilt = Math.min(1.4, Math.max(0.1, tilt + b)); draw(); };
     svg.addEventListener("keydown", (event) => {
@@ -261,6 +278,7 @@
     slider.addEventListener("input", () => { stop(); show(); });
     show();
   };
+  addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
   sections.forEach((section, number) => {
     const find = (kind) => document.querySelector(`[data-figure="${kind}"][data-section="${number}"]`);
     if (section.kind === "certificate") { spectrum(find("spectrum"), section.spectrum); return; }

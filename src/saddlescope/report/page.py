@@ -13,11 +13,20 @@ from saddlescope.errors import StorageError
 # Moves of a walk that are listed one by one.
 MOVES = 2000
 
+# A longer beginning of a line, before its colon, is no name.
+NAME = 26
+
 SPECTRUM = (
-    "Eigenvalues on a scale that is linear near 0 and logarithmic beyond, each with its bound. Symmetric: of the "
-    "merged network. Antisymmetric: added by the copy. Rings (12 at most): zero for a reason that the certificate "
-    "names."
+    "Eigenvalues on a scale that is linear near 0 and logarithmic beyond, each with its bound. Symmetric (blue): of "
+    "the merged network. Antisymmetric (orange): added by the copy. Green rings (12 at most): zero for a reason that "
+    "the certificate names. Purple: not split."
 )
+
+ARRIVED = (
+    "0 to ¼: the two neurons approach; ¼ to ½: their outgoing weights become equal; then the mirrored way back. "
+    "Circles: events. The large dot: the permutation point."
+)
+ENDED = "0 to ¼: the two neurons approach, as far as the path goes. Circles: events. There is no permutation point."
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -53,7 +62,10 @@ def _neuron_caption(found: dict[str, Any]) -> str:
     left = found["all"] - len(found["units"])
     rest = f" {left} of the {found['all']} neurons are not drawn." if left else ""
     if found["kind"] == "plane":
-        return "Each neuron's incoming weights as an arrow, and the line w.x + b = 0; the pair in colour." + rest
+        return (
+            "Each neuron's incoming weights as an arrow, and as a dashed line the inputs where w.x + b = 0 (it may lie "
+            "outside); the pair in colour." + rest
+        )
     return (
         "A projection: the two principal components of the layer's incoming vectors over the whole path, "
         f"{100 * found['share']:.0f} % of their variance. What looks close here need not be close." + rest
@@ -67,8 +79,22 @@ def _head(section: dict[str, Any], number: int) -> str:
         f"<section id='run{number}' aria-labelledby='title{number}'>"
         f"<h2 id='title{number}'>{_text(section['title'])}</h2>"
         f"<p class='verdict {'good' if section['good'] else 'bad'}'>{_text(first)}</p>"
-        "<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in others) + "</ul>"
+        f"{_listed(others)}"
     )
+
+
+def _listed(lines: list[str]) -> str:
+    """Return lines "name: value" as the rows of a table, a name that repeats written once; others stand alone."""
+    rows, before, columns = [], None, "<colgroup><col class='name'><col></colgroup>"
+    for line in lines:
+        name, colon, value = line.strip().partition(": ")
+        if not colon or len(name) > NAME:
+            rows.append(f"<tr><td colspan='2'>{_text(line.strip())}</td></tr>")
+            before = None
+            continue
+        rows.append(f"<tr><th scope='row'>{_text(name) if name != before else ''}</th><td>{_text(value)}</td></tr>")
+        before = name
+    return f"<table class='facts said'>{columns}<tbody>{''.join(rows)}</tbody></table>" if rows else ""
 
 
 def _controls(number: int, last: int, symbol: str, what: str) -> str:
@@ -80,7 +106,10 @@ def _controls(number: int, last: int, symbol: str, what: str) -> str:
 
 
 def _tail(section: dict[str, Any]) -> str:
-    return f"<details><summary>Settings, data, versions</summary>{_facts(section['facts'])}</details></section>"
+    again = "".join(f"<li><code>{_text(command)}</code></li>" for command in section.get("commands", ()))
+    how = f"<h3>Run it again</h3><ol class='again'>{again}</ol>" if again else ""
+    facts = _facts(section["facts"])
+    return f"{how}<details><summary>Settings, data, seed, versions</summary>{facts}</details></section>"
 
 
 def _walk(section: dict[str, Any], number: int) -> str:
@@ -134,8 +163,7 @@ def _section(section: dict[str, Any], number: int) -> str:
             "loss",
             number,
             "Loss along the path",
-            "0 to ¼: the two neurons approach; ¼ to ½: their outgoing weights become equal; then the mirrored way "
-            "back. Circles: events. The large dot: the permutation point.",
+            ARRIVED if section["curve"]["point"] else ENDED,
         ),
         _figure("neurons", number, "The layer's neurons", _neuron_caption(section["neurons"])),
         _figure(
@@ -163,15 +191,16 @@ def _section(section: dict[str, Any], number: int) -> str:
                 number,
                 "The merge surface",
                 "Loss over the pair's difference and the share of its outgoing weights, all else as at the permutation "
-                "point (large dot); heights are square roots of the loss above its lowest. The path also moves all "
-                "else, so it lies beside the surface. Turn it by dragging, or with the arrow keys.",
+                "point (large dot); heights are square roots of the loss above its lowest, the rim's numbers are "
+                "losses. The path also moves all else, so it lies beside the surface. Turn it by dragging, or with the "
+                "arrow keys.",
             )
         )
     parts.append("</div><h3>Certificate</h3>")
     if section["certificate"]:
         head, *rest = section["certificate"]
         parts.append(f"<p class='verdict'>{_text(head)}</p>")
-        parts.append("<ul>" + "".join(f"<li>{_text(line.strip())}</li>" for line in rest) + "</ul>")
+        parts.append(_listed(rest))
     else:
         parts.append(f"<p>None: {_text(section['without'])}</p>")
     parts.append(_tail(section))

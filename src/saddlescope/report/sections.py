@@ -13,6 +13,7 @@ import numpy as np
 from saddlescope.critical.result import Certificate
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import Path
+from saddlescope.study.parity import Parity
 from saddlescope.study.surface import Surface
 
 # Positions of the slider, and neurons drawn at most: the pair first.
@@ -110,8 +111,26 @@ def neurons(path: Path) -> dict[str, Any]:
     }
 
 
-def spectrum(certificate: Certificate) -> dict[str, Any]:
-    """Return the eigenvalues that the certificate rests on, block by block, with their bounds."""
+def spectrum(certificate: Certificate, parity: Parity | None = None) -> dict[str, Any]:
+    """Return the eigenvalues that the certificate rests on, block by block, with their bounds.
+
+    With a ``parity`` a certificate of one block (a penalised loss) is shown in the two parts of the same matrix.
+    """
+    if parity is not None and [part.name for part in certificate.parts] == ["all"]:
+        method = "dense, split by the exchange"
+        halves = {"symmetric": parity.symmetric, "antisymmetric": parity.antisymmetric}
+        rows = [
+            {
+                "name": name,
+                "method": method,
+                "times": 1,
+                "zero": 0,
+                "values": _row(half.values),
+                "bounds": _row(half.bounds),
+            }
+            for name, half in halves.items()
+        ]
+        return {"parts": rows, "flat": [], "index": certificate.index_range, "nullity": certificate.nullity_range}
     rows = [
         {
             "name": part.name,
@@ -144,8 +163,10 @@ def path_section(
     *,
     certificate: Certificate | None = None,
     surface: Surface | None = None,
+    parity: Parity | None = None,
     certificate_lines: Sequence[str] = (),
     without: str = "",
+    commands: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return all that a page shows of one stored path.
 
@@ -155,8 +176,10 @@ def path_section(
         lines: its summary, the verdict first.
         certificate: of its permutation point.
         surface: the merge surface around it.
+        parity: the Hessian there, split by the exchange.
         certificate_lines: the certificate in words.
         without: why there is no certificate, in words.
+        commands: what makes the path again.
     """
     settings = {key: getattr(path.settings, key) for key in path.settings.__dataclass_fields__}
     return {
@@ -168,10 +191,11 @@ def path_section(
         "curve": curve(path),
         "residuals": residuals(path),
         "neurons": neurons(path),
-        "spectrum": None if certificate is None else spectrum(certificate),
+        "spectrum": None if certificate is None else spectrum(certificate, parity),
         "surface": None if surface is None else merge_surface_numbers(surface),
         "certificate": list(certificate_lines),
         "without": without,
+        "commands": list(commands),
         "facts": {
             "settings": settings,
             "problem": dict(path.problem),

@@ -21,6 +21,7 @@ from saddlescope.paths.find import check_settings, find_path
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
+from saddlescope.shown import card
 from saddlescope.study.merges import Merge, Progress, estimate_merges, narrow
 from saddlescope.symmetry.actions import merge
 from saddlescope.symmetry.gauge import distance, fix_scale
@@ -73,6 +74,19 @@ class LowestPass:
     settings: PathSettings
     seconds: float
     fingerprints: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        followed = [row for row in self.rows if row.ending is not None]
+        facts = {
+            "layer": self.layer,
+            "pair": self.pair,
+            "loss": self.loss,
+            "pairs followed": f"{len(followed)} of {len(self.rows)}" + (", so exact" if self.exact else ""),
+            "seconds": self.seconds,
+        }
+        curve = None if self.path is None else self.path.losses.tolist()
+        return card(f"{self.ending}. {self.ending.advice}", facts, curve=curve, name="loss along the lowest path")
 
 
 def _settled_losses(problem: Problem, start: Parameters, merges: Sequence[Merge]) -> dict[tuple[int, int], float]:

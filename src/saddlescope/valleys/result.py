@@ -178,3 +178,16 @@ class Join:
     def segments(self) -> int:
         """Number of straight segments, through all layers."""
         return sum(route.segments for route in self.routes) + int(self.settles)
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks show."""
+        facts = {
+            "widths": tuple(self.network.widths),
+            "segments": self.segments,
+            "loss": self.scan.loss,
+            "largest loss deviation": self.scan.max_loss_deviation,
+            "gap closed by the last segment": self.gap if self.settles else None,
+        }
+        norms = self.scan.gradient_norms.max(axis=1, initial=0.0).tolist()
+        verdict = f"joined by {self.segments} segments at equal loss, to within {self.scan.max_loss_deviation:.1e}"
+        return card(verdict, facts, curve=norms, name="gradient norm, segment by segment")
