@@ -92,9 +92,11 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     found = [Judgement("falls", text, agrees)]
     spreads = {width: max(row) / min(row) for width, row in losses.items() if len(row) >= 3}
     if len(spreads) >= 2:
-        first, last = min(spreads), max(spreads)
+        order = list(spreads.values())
+        steady = all(b < a for a, b in pairwise(order))
+        less: Agreement = "yes" if steady else ("partly" if order[-1] < order[0] else "no")
         text = "largest / smallest loss over seeds: " + ", ".join(f"{m}: {x:.3g}" for m, x in spreads.items())
-        found.append(Judgement("seeds", text, "yes" if spreads[last] < spreads[first] else "no"))
+        found.append(Judgement("seeds", text, less))
     found.append(_judge_reach(losses))
     return tuple(found)
 
