@@ -34,7 +34,7 @@ def test_the_summary_repeats_every_judgement(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_files_are_small_and_whole(name: str) -> None:
-    for suffix in (".pdf", ".png", ".json", ".md"):
+    for suffix in (".pdf", ".svg", ".png", ".json", ".md"):
         assert 0 < (FIGURES / f"{name}{suffix}").stat().st_size < 1_000_000
     pdf = (FIGURES / f"{name}.pdf").read_bytes()
     assert b"/FontFile2" in pdf

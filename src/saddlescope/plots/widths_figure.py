@@ -30,6 +30,8 @@ def draw(results: Mapping[str, Any]) -> Figure:
         right.set_xlabel("width of the hidden layer (teacher: 10)")
         right.set_ylabel("last loss $L$ / mean squared target")
         if groups:
+            images = next(iter(results.values()))["images"]
+            left.set_title(f"{images} images of MNIST, 14 x 14 pixels", fontsize=8)
             medians = [np.median([one["loss"] for one in row]) for row in groups.values()]
             right.plot(list(groups), medians, color=BLUE, lw=0.9)
             right.axhline(LOW, color=GREY, lw=0.7, ls=":")

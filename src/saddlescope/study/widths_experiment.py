@@ -34,7 +34,7 @@ def tasks(size: Size) -> dict[str, Settings]:
     if size == "quick":
         plan, images, steps = {10: 2, 30: 2, 100: 2}, 500, 150
     else:
-        plan, images, steps = {10: 5, 20: 5, 50: 5, 100: 3, 200: 3, 500: 1, 1000: 1}, 2000, 500
+        plan, images, steps = {10: 4, 20: 4, 50: 4, 100: 4, 200: 3, 500: 1, 1000: 1}, 1000, 500
     return {
         f"width {width}, seed {seed}": {"width": width, "seed": seed, "images": images, "steps": steps}
         for width, seeds in plan.items()
@@ -92,9 +92,11 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     found = [Judgement("falls", text, agrees)]
     spreads = {width: max(row) / min(row) for width, row in losses.items() if len(row) >= 3}
     if len(spreads) >= 2:
-        first, last = min(spreads), max(spreads)
+        order = list(spreads.values())
+        steady = all(b < a for a, b in pairwise(order))
+        less: Agreement = "yes" if steady else ("partly" if order[-1] < order[0] else "no")
         text = "largest / smallest loss over seeds: " + ", ".join(f"{m}: {x:.3g}" for m, x in spreads.items())
-        found.append(Judgement("seeds", text, "yes" if spreads[last] < spreads[first] else "no"))
+        found.append(Judgement("seeds", text, less))
     found.append(_judge_reach(losses))
     return tuple(found)
 
@@ -125,12 +127,12 @@ EXPERIMENT = Experiment(
     measure=measure,
     judge=judge,
     remarks=(
-        "A smaller task than the paper's, whose training set and optimiser this does not copy: the first 2000 "
+        "A smaller task than the paper's, whose training set and optimiser this does not copy: the first 1000 "
         "training images (quick: 500), each averaged over 2 x 2 pixels to 14 x 14.",
         "The teacher, 196-10-10 softplus, is trained on the labels; students regress on its outputs before "
         "the softmax.",
         "Every student gets 500 full-batch gradients (quick: 150), by Adam at a rate that falls from 0.01. None has "
         "converged then: a loss tells how far a student got with them, not where it would end.",
-        "The number of seeds falls from 5 to 1 with the width (quick: 2 each of widths 10, 30 and 100).",
+        "The number of seeds falls from 4 to 1 with the width (quick: 2 each of widths 10, 30 and 100).",
     ),
 )
