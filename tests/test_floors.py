@@ -23,7 +23,7 @@ FLOORS: list[dict[str, str]] = [
         "creases sharding",
     },
     {
-        "paths": "result constraint follow events maxima mirror ending find",
+        "paths": "result constraint follow events maxima mirror ending find together",
         "critical": "result groups exchange symmetric flat scene words signs certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb reduce",

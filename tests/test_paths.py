@@ -13,6 +13,7 @@ from saddlescope.paths.events import growth_exponent
 from saddlescope.paths.find import find_path
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import PathSettings
+from saddlescope.paths.together import all_pairs, find_paths
 from saddlescope.problem.data import Data, teacher_data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
@@ -272,3 +273,40 @@ def test_a_start_that_is_no_minimum_is_reported_not_hidden(small):
     polished = find_path(problem, bent, layer=1, pair=(2, 3), settings=replace(settings, polish=True))
     assert polished.converged[0]
     assert polished.losses[0] < path.losses[0]
+
+
+def test_paths_found_side_by_side_are_the_paths_found_alone(small):
+    _, teacher, problem, _ = small
+    pairs, options = [(2, 3), (1, 2), (3, 4)], PathSettings(steps=12, reach=1e-2)
+    told = []
+    together = find_paths(
+        problem, teacher, layer=1, pairs=pairs, settings=options, workers=3, progress=lambda *said: told.append(said)
+    )
+    assert [path.pair for path in together] == pairs
+    assert [done for done, _, _ in told] == [1, 2, 3]
+    for pair, path in zip(pairs, together, strict=True):
+        alone = find_path(problem, teacher, layer=1, pair=pair, settings=options)
+        assert path.ending is alone.ending
+        np.testing.assert_array_equal(path.losses, alone.losses)
+        np.testing.assert_array_equal(path.parameters["0.weight"], alone.parameters["0.weight"])
+
+
+def test_all_pairs_are_taken_where_none_are_named():
+    _, teacher = toy_teacher("tanh", 0)
+    network = Perceptron((2, 5, 1), "tanh")
+    assert all_pairs(network.neurons(1), teacher) == list(itertools.combinations(range(5), 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"pairs": [(0, 1), (2, 2)]}, NeuronsError, "pair=\\(2, 2\\)|2"),
+        ({"workers": 0}, SettingsError, "workers=0"),
+    ],
+)
+def test_a_wrong_pair_or_no_worker_is_refused_before_anything_is_followed(small, options, error, words):
+    _, teacher, problem, _ = small
+    told = []
+    with pytest.raises(error, match=words):
+        find_paths(problem, teacher, layer=1, progress=lambda *said: told.append(said), **options)
+    assert told == []

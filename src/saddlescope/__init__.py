@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from saddlescope.paths.result import Path as Path
     from saddlescope.paths.result import PathSettings as PathSettings
     from saddlescope.paths.result import PermutationPoint as PermutationPoint
+    from saddlescope.paths.together import find_paths as find_paths
     from saddlescope.problem import sources as data  # noqa: F401
     from saddlescope.problem.data import Data as Data
     from saddlescope.problem.networks import Perceptron as Perceptron
@@ -93,6 +94,7 @@ _HOMES = {
     "SaddlescopeError": "saddlescope.errors",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",
+    "find_paths": "saddlescope.paths.together",
     "Path": "saddlescope.paths.result",
     "PathSettings": "saddlescope.paths.result",
     "PermutationPoint": "saddlescope.paths.result",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -178,15 +179,19 @@ def _last_node(found: Found, verdict: Verdict) -> list[Node]:
 def _between(found: Found, thetas: np.ndarray) -> np.ndarray:
     """Return the losses half-way between neighbouring nodes."""
     middles = 0.5 * (thetas[:-1] + thetas[1:])
-    return np.array([float(_value(found.problem, jnp.asarray(theta))) for theta in middles])
+    return np.array([float(_value(found.problem, theta)) for theta in middles])
+
+
+def _parameters(found: Found, nodes: list[Node]) -> np.ndarray:
+    """Return the nodes in the network's own coordinates, all turned back at once."""
+    return np.asarray(jax.vmap(found.surface.coordinates.unrotate)(np.stack([node.x for node in nodes])))
 
 
 def finish(found: Found) -> Path:
     """Build the `Path` from the trail: verdict, events, losses between the nodes, accuracies."""
     verdict = judge(found)
     nodes = [*found.trail.nodes, *_last_node(found, verdict)]
-    turn = found.surface.coordinates.unrotate
-    thetas = np.stack([np.asarray(turn(jnp.asarray(node.x))) for node in nodes])
+    thetas = _parameters(found, nodes)
     parameters = found.layout.unflatten_numpy(thetas)
     losses = np.array([node.loss for node in nodes])
     middles = _between(found, thetas)
