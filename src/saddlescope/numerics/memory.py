@@ -25,7 +25,7 @@ class Memory(NamedTuple):
     directions: Float32[Array, "slots size"]
     images: Float32[Array, "slots size"]
     inverses: Float32[Array, " slots"]
-    count: Int[Array, ""]
+    filled: Int[Array, ""]  # pairs ever kept: the ring holds the last of them
 
 
 def empty(size: int) -> Memory:
@@ -42,28 +42,28 @@ def remember(memory: Memory, direction: Vector, image: Vector, least: Scalar) ->
     curvature = s @ y
     trusted = curvature > least
     inverse = jnp.where(trusted, 1.0 / jnp.where(trusted, curvature, 1.0), 0.0)
-    at = jnp.mod(memory.count, memory.inverses.shape[0])
+    at = jnp.mod(memory.filled, memory.inverses.shape[0])
     return Memory(
         memory.directions.at[at].set(s.astype(jnp.float32)),
         memory.images.at[at].set(y.astype(jnp.float32)),
         memory.inverses.at[at].set(inverse.astype(jnp.float32)),
-        memory.count + 1,
+        memory.filled + 1,
     )
 
 
 def precondition(memory: Memory, base: Callable[[Vector], Vector], v: Vector) -> Vector:
     """Return the memory's inverse Hessian times v, by the two loops of Nocedal 1980 around ``base``."""
     slots = memory.inverses.shape[0]
-    kept = jnp.minimum(memory.count, slots)
+    kept = jnp.minimum(memory.filled, slots)
 
     def back(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         rest, weights = carry
-        at = jnp.mod(memory.count - 1 - i, slots)
+        at = jnp.mod(memory.filled - 1 - i, slots)
         weight = memory.inverses[at] * (memory.directions[at] @ rest)
         return rest - weight * memory.images[at], weights.at[at].set(weight)
 
     def forth(i: Array, whole: Array) -> Array:
-        at = jnp.mod(memory.count - kept + i, slots)
+        at = jnp.mod(memory.filled - kept + i, slots)
         weight = memory.inverses[at] * (memory.images[at] @ whole)
         return whole + (weights[at] - weight) * memory.directions[at]
 

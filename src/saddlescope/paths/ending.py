@@ -184,7 +184,7 @@ def _between(found: Found, thetas: np.ndarray) -> np.ndarray:
 
 def _parameters(found: Found, nodes: list[Node]) -> np.ndarray:
     """Return the nodes in the network's own coordinates, all turned back at once."""
-    return np.asarray(jax.vmap(found.surface.coordinates.unrotate)(np.stack([node.x for node in nodes])))
+    return np.asarray(jax.vmap(found.surface.coordinates.unrotate)(jnp.asarray(np.stack([node.x for node in nodes]))))
 
 
 def finish(found: Found) -> Path:
