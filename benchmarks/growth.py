@@ -10,7 +10,8 @@ is the next distance with what was remembered of the first. A step is one iterat
 before and after it. Times are processor times, since other jobs may share the machine (run it with one thread), the
 least of up to five calls within a second, after compilation. Whole paths: elapsed time. Dense cells are left
 out where they are foreseen to take too long (`STEP`, `WHOLE`), any cell when its table's time is up. Exponents are
-log-log least squares.
+log-log least squares. "apart" is the distance of both corrections' ends as a share of the parameters' norm: where it
+is not small they found different minima, and their times do not compare.
 """
 
 import argparse
@@ -152,10 +153,15 @@ def times_of(case: Case, *, crossing: bool) -> tuple[dict[str, float], dict[str,
     step = foreseen(case, product)
     if step < STEP:
         case.settle("newton", 0.0, 0)  # compiles
-    for share, name in ((1e-4, "1e-4"), (1e-8, "1e-8")) if crossing else ((1e-4, "1e-4"),):
-        dense = step < STEP and 6 * step < WHOLE
+    for share, name, steps in ((1e-4, "1e-4", 15), (1e-8, "1e-8", 30))[: 2 if crossing else 1]:
+        dense = steps * step < WHOLE
         keep(f"newton {name}", *(least(lambda s=share: case.settle("newton", s)) if dense else (math.nan,)))
         keep(f"krylov {name}", *least(lambda s=share: case.settle("krylov", s)))
+        if crossing and dense:
+            apart = jnp.linalg.norm(case.settle("newton", share).x - case.settle("krylov", share).x)
+            shown[f"apart {name}"] = f"{float(apart / jnp.linalg.norm(case.start)):.0e}"
+        elif crossing:
+            shown[f"apart {name}"] = "-"
     if crossing:
         first = case.settle("krylov", 1e-4)
         keep("krylov second", *least(lambda: case.settle("krylov", 1e-4, k=2, x=first.x, memory=first.memory)))
@@ -187,8 +193,8 @@ def table(title: str, name: str, cases: list[tuple[int, tuple[int, ...], int]], 
         case = build(widths, samples)
         numbers, shown = times_of(case, crossing=crossing)
         if not rows:
-            print(f"{name:>10} parameters " + " ".join(f"{column:>18}" for column in shown))
-        print(f"{size:10d} {case.size:10d} " + " ".join(f"{cell:>18}" for cell in shown.values()), flush=True)
+            print(f"{name:>10} parameters " + " ".join(f"{column:>17}" for column in shown))
+        print(f"{size:10d} {case.size:10d} " + " ".join(f"{cell:>17}" for cell in shown.values()), flush=True)
         sizes.append(size)
         parameters.append(case.size)
         rows.append(numbers)
@@ -233,7 +239,7 @@ def main() -> None:
     options = parser.parse_args()
     head("jax", "numpy")
     print(
-        "# processor times in ms; (iterations/products) of a correction, a dense Hessian counting as its number of products;"
+        "# processor times in ms; (iterations/products) of a correction, a dense Hessian counting as all its products;"
     )
     print("# '-': left out, foreseen to take too long; '!': not converged, and not in the exponents\n", flush=True)
     chosen = options.only.split(",")
@@ -242,7 +248,7 @@ def main() -> None:
         for samples in (1000, 10000) if "crossing" in chosen else ():
             cases = [(12 * w + 1, (10, w, 1), samples) for w in widths]
             title = f"crossing, {samples} samples: 10-w-1, whole corrections to 1e-4 and 1e-8 of the first gradient"
-            table(title, "size", cases, 70 * options.share, crossing=True)
+            table(title, "size", cases, 90 * options.share, crossing=True)
         if "paths" in chosen:
             paths()
         if "samples" in chosen:
@@ -250,7 +256,7 @@ def main() -> None:
             table("samples, 20-25-25-10", "samples", cases, 70 * options.share)
         if "width" in chosen:
             cases = [(w, (20, w, w, 10), 1000) for w in (5, 10, 25, 50, 100, 200, 400)]
-            table("width, 20-w-w-10, 1000 samples", "width", cases, 70 * options.share)
+            table("width, 20-w-w-10, 1000 samples", "width", cases, 80 * options.share)
         if "depth" in chosen:
             cases = [(k, (20, *(20,) * k, 10), 1000) for k in range(1, 7)]
             table("depth, hidden layers of 20, 20-...-10, 1000 samples", "depth", cases, 50 * options.share)
