@@ -7,261 +7,96 @@ of the outgoing weights tied to it), warm-started from the distance before; all 
 but for PyTorch, which has its own. Residuals are judged by `judge`, in NumPy alone: the network's gradient written
 out, made tangential to the constraints by least squares. Slow methods do a part of the distances (every n-th, started
 from our own minimiser one distance before), and "per distance" is what compares. A Hessian counts as its number of
-products, and a Hessian product as two gradients.
+products (21 here), and a Hessian product as two gradients. Our first row is a whole path with its folds, events and
+merged point; "the corrector alone" does what the other rows do.
 """
 
 import argparse
 import itertools
-import platform
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy
-from scipy import optimize
+from machine import head
+from toy_methods import (
+    TOLERANCE,
+    L,
+    M,
+    Setting,
+    by_lbfgs,
+    by_optimistix,
+    by_ours,
+    by_slsqp,
+    by_torch,
+    by_torch_newton,
+    by_trust,
+    eliminated,
+    judge,
+)
 
-from saddlescope.numerics.continuation import Limits, settle
-from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
 from saddlescope.precision import float64
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import toy, toy_teacher
-from saddlescope.symmetry.coordinates import PairCoordinates
 
-L, M, TOLERANCE = 3, 4, 1e-10
-
-
-@dataclass
-class Setting:
-    """The toy, and what all methods share."""
-
-    problem: Problem
-    layout: object
-    start: np.ndarray
-    distances: np.ndarray
-    outgoing: float  # the outgoing difference at the first distance
-    x: np.ndarray
-    y: np.ndarray
-    ours: np.ndarray = field(default_factory=lambda: np.zeros(0))  # our minimisers, for partial runs
-    value_and_gradient: Callable = lambda theta: (0.0, theta)
-
-    def constraints(self, theta: np.ndarray, d: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two constraints' values and their gradients: |w_l - w_m|^2 - d^2, and the tied difference."""
-        gap = np.concatenate([theta[2 * L : 2 * L + 2] - theta[2 * M : 2 * M + 2], [theta[10 + L] - theta[10 + M]]])
-        rows = np.zeros((2, len(theta)))
-        rows[0, 2 * L : 2 * L + 2], rows[0, 2 * M : 2 * M + 2] = 2 * gap[:2], -2 * gap[:2]
-        rows[0, 10 + L], rows[0, 10 + M] = 2 * gap[2], -2 * gap[2]
-        rows[1, 15 + L], rows[1, 15 + M] = 1.0, -1.0
-        tied = theta[15 + L] - theta[15 + M] - self.outgoing * d / self.distances[0]
-        return np.array([gap @ gap - d * d, tied]), rows
+DESCENT_THOUSANDS = 300  # gradients at most at one distance, in thousands
 
 
-def judge(setting: Setting, theta: np.ndarray, d: float) -> tuple[float, float]:
-    """Return the tangential gradient norm and the largest constraint's violation, in NumPy alone."""
-    w, b, a, c = theta[:10].reshape(5, 2), theta[10:15], theta[15:20], theta[20]
-    h = np.tanh(setting.x @ w.T + b)
-    error = (h @ a + c - setting.y[:, 0]) * 2 / len(setting.x)
-    back = error[:, None] * a * (1 - h * h)
-    gradient = np.concatenate([(back.T @ setting.x).ravel(), back.sum(0), h.T @ error, [error.sum()]])
-    values, rows = setting.constraints(theta, d)
-    basis = np.linalg.qr(rows.T)[0]
-    return float(np.linalg.norm(gradient - basis @ (basis.T @ gradient))), float(np.max(np.abs(values)))
-
-
-def eliminated(setting: Setting) -> tuple[Callable, Callable]:
-    """Return (to theta, gradient back) of coordinates in which both constraints hold by themselves."""
-
-    def lift(y, d):
-        theta = jnp.asarray(y)
-        pick = jnp.array([2 * L, 2 * L + 1, 10 + L]), jnp.array([2 * M, 2 * M + 1, 10 + M])
-        total, gap = theta[pick[0]] + theta[pick[1]], theta[pick[0]] - theta[pick[1]]
-        gap = gap * d / jnp.linalg.norm(gap)
-        theta = theta.at[pick[0]].set((total + gap) / 2).at[pick[1]].set((total - gap) / 2)
-        both, tied = theta[15 + L] + theta[15 + M], setting.outgoing * d / setting.distances[0]
-        return theta.at[15 + L].set((both + tied) / 2).at[15 + M].set((both - tied) / 2)
-
-    problem = setting.problem
-    function = eqx.filter_jit(lambda p, y, d: jax.value_and_grad(lambda z: p.value(lift(z, d)))(y))
-    return jax.jit(lift), lambda y, d: function(problem, y, d)
-
-
-def by_slsqp(setting: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
-    """SciPy's SLSQP with both constraints and their gradients."""
-    done = optimize.minimize(
-        setting.value_and_gradient,
-        theta,
-        jac=True,
-        method="SLSQP",
-        options={"ftol": 1e-22, "maxiter": 1000},
-        constraints={
-            "type": "eq",
-            "fun": lambda t: setting.constraints(t, d)[0],
-            "jac": lambda t: setting.constraints(t, d)[1],
-        },
+def row(name: str, first: float, each: float, count: float, unit: str, judged: list, ours: float) -> None:
+    """Print a line: first call, time and evaluations a distance, and what the judge found."""
+    found, broken = (np.array(column) for column in zip(*judged, strict=True))
+    met = int((found <= TOLERANCE).sum())
+    sign = ">" if met < len(judged) else " "  # where a method gave up, its time is a lower bound
+    print(
+        f"{name:30} {len(judged):4d} {first:8.2f} {each:12.2f} {sign}{each / ours:9.1f} {count:11.1f} {unit:9} "
+        f"{met:4d}/{len(judged):<4d} {np.median(found):8.1e} {found.max():8.1e} {broken.max():10.1e}",
+        flush=True,
     )
-    return done.x, done.nfev
 
 
-def by_trust(setting: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
-    """SciPy's trust-constr, with its BFGS Hessian."""
-    both = optimize.NonlinearConstraint(
-        lambda t: setting.constraints(t, d)[0], 0, 0, jac=lambda t: setting.constraints(t, d)[1], hess=optimize.BFGS()
-    )
-    done = optimize.minimize(
-        setting.value_and_gradient, theta, jac=True, hess=optimize.BFGS(), method="trust-constr", constraints=both,
-        options={"gtol": TOLERANCE, "xtol": 1e-16, "maxiter": 2000},
-    )  # fmt: skip
-    return done.x, done.nfev
+def report(
+    name: str, setting: Setting, warm: Callable, solve: Callable, every: int, unit: str, ours: float
+) -> tuple[float, list]:
+    """Run one method along the path, or at every n-th distance, and print its line.
 
-
-def by_lbfgs(theta: np.ndarray, d: float, lift, function) -> tuple[np.ndarray, int]:
-    """SciPy's L-BFGS in the eliminated coordinates."""
-    options = {"gtol": 1e-12, "ftol": 0.0, "maxiter": 20000, "maxfun": 40000, "maxcor": 30}
-    done = optimize.minimize(
-        lambda y: tuple(np.asarray(v) for v in function(y, d)), np.asarray(lift(theta, d)), jac=True, method="L-BFGS-B",
-        options=options,
-    )  # fmt: skip
-    return np.asarray(lift(done.x, d)), done.nfev
-
-
-def by_torch(setting: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
-    """PyTorch's L-BFGS with its strong Wolfe search, in the eliminated coordinates."""
-    import torch
-
-    x, target = torch.from_numpy(setting.x), torch.from_numpy(setting.y[:, 0])
-    pick = [2 * L, 2 * L + 1, 10 + L], [2 * M, 2 * M + 1, 10 + M]
-    y = torch.tensor(theta, requires_grad=True)
-
-    def lift(y):
-        total, gap = y[pick[0]] + y[pick[1]], y[pick[0]] - y[pick[1]]
-        gap = gap * d / gap.norm()
-        out = y.clone()
-        out[pick[0]], out[pick[1]] = (total + gap) / 2, (total - gap) / 2
-        both, tied = y[15 + L] + y[15 + M], setting.outgoing * d / setting.distances[0]
-        out[15 + L], out[15 + M] = (both + tied) / 2, (both - tied) / 2
-        return out
-
-    search = torch.optim.LBFGS(
-        [y], max_iter=3000, max_eval=6000, tolerance_grad=1e-12, tolerance_change=0.0, history_size=30,
-        line_search_fn="strong_wolfe",
-    )  # fmt: skip
-    count = 0
-
-    def closure():
-        nonlocal count
-        count += 1
-        search.zero_grad()
-        t = lift(y)
-        loss = ((torch.tanh(x @ t[:10].reshape(5, 2).T + t[10:15]) @ t[15:20] + t[20] - target) ** 2).mean()
-        loss.backward()
-        return loss
-
-    search.step(closure)
-    return lift(y).detach().numpy(), count
-
-
-def by_optimistix(lift, problem: Problem) -> Callable:
-    """Optimistix's BFGS in the eliminated coordinates, one compiled solve a distance."""
-    import optimistix
-
-    solver = optimistix.BFGS(rtol=1e-14, atol=1e-14)
-
-    @eqx.filter_jit
-    def solve(problem, y, d):
-        done = optimistix.minimise(lambda z, _: problem.value(lift(z, d)), solver, y, max_steps=5000, throw=False)
-        return lift(done.value, d), done.stats["num_steps"]
-
-    def run(_: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
-        with float64():
-            theta, steps = solve(problem, jnp.asarray(theta), jnp.asarray(d))
-        return np.asarray(theta), 2 * int(steps)
-
-    return run
-
-
-def by_ours(setting: Setting, solver: str, limit: int) -> Callable:
-    """One of our own correctors at a fixed distance: "descent" is the paper's way, "flow" the gradient flow."""
-    network, _ = toy_teacher("tanh", 0)
-    coordinates = PairCoordinates.of(network.neurons(1), setting.layout, (L, M))
-    objective = PairObjective(setting.problem, coordinates)
-    with float64():
-        first = coordinates.rotate(jnp.asarray(setting.start))
-        surface = PairSurface.of(coordinates, first, "tied", unit_incoming=False)
-    size = float(np.linalg.norm(setting.start))
-
-    def run(_: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
-        with float64():
-            limits = Limits(jnp.asarray(TOLERANCE), jnp.asarray(0.05 * size), jnp.asarray(limit))
-            found = settle(objective, surface, coordinates.rotate(jnp.asarray(theta)), jnp.asarray(d), limits, solver)
-            return np.asarray(coordinates.unrotate(found.x)), int(found.iterations)
-
-    return run
-
-
-def report(name: str, setting: Setting, solve: Callable, every: int, unit: str) -> None:
-    """Run one method along the path, or at every n-th distance, and print its line."""
-    chosen = range(1, len(setting.distances), every)
-    solve(setting, setting.start, float(setting.distances[1]))  # compiles
+    ``warm`` makes the first call, which compiles. Returns evaluations a distance, and what the judge said of each.
+    """
+    began = time.perf_counter()
+    warm(setting, setting.start, float(setting.distances[1]))
+    first = time.perf_counter() - began
     began, evaluations, judged = time.perf_counter(), 0, []
     theta = setting.start
-    for k in chosen:
+    for k in range(1, len(setting.distances), every):
         d = float(setting.distances[k])
         theta, count = solve(setting, setting.ours[k - 1] if every > 1 else theta, d)
         evaluations += count
         judged.append(judge(setting, theta, d))
     each = 1e3 * (time.perf_counter() - began) / len(judged)
-    row(name, each, evaluations / len(judged), unit, judged)
+    row(name, first, each, evaluations / len(judged), unit, judged, ours)
+    return evaluations / len(judged), judged
 
 
-def row(name: str, milliseconds: float, evaluations: float, unit: str, judged: list[tuple[float, float]]) -> None:
-    """Print a line: per distance time and evaluations, and what the judge found."""
-    found, broken = (np.array(column) for column in zip(*judged, strict=True))
-    print(
-        f"{name:28} {len(judged):4d} {milliseconds:10.2f} {evaluations:12.1f} {unit:9} "
-        f"{int((found <= TOLERANCE).sum()):4d}/{len(judged):<4d} {np.median(found):8.1e} {found.max():8.1e} "
-        f"{broken.max():8.1e}",
-        flush=True,
-    )
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--only", default="slsqp,trust,lbfgs,torch,optimistix,flow,descent")
-    options = parser.parse_args()
+def prepare(steps: int) -> tuple[Setting, float, float]:
+    """Follow our own path twice, print its line; return the setting, ms and gradients a distance."""
     network, teacher = toy_teacher("tanh", 0)
     data = toy("tanh", 0)
     problem = Problem(network, data)
-    settings = PathSettings(steps=options.steps)
-    began = time.perf_counter()
-    find_path(problem, teacher, layer=1, pair=(L, M), settings=settings)
-    cold = time.perf_counter() - began
-    began = time.perf_counter()
-    path = find_path(problem, teacher, layer=1, pair=(L, M), settings=settings)
-    warm = time.perf_counter() - began
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        path = find_path(problem, teacher, layer=1, pair=(L, M), settings=PathSettings(steps=steps))
+        times.append(time.perf_counter() - began)
     asked = path.kinds == "asked"
     ours = np.stack([
         np.concatenate([path.parameters[name][k].ravel() for name in network.layout.names])
         for k in np.flatnonzero(asked)
     ])  # fmt: skip
+    inputs, targets = np.asarray(data.inputs), np.asarray(data.targets)
     outgoing = float(ours[0][15 + L] - ours[0][15 + M])
-    setting = Setting(
-        problem,
-        network.layout,
-        ours[0],
-        path.distances[asked],
-        outgoing,
-        np.asarray(data.inputs),
-        np.asarray(data.targets),
-        ours,
-    )
+    setting = Setting(problem, network.layout, ours[0], path.distances[asked], outgoing, inputs, targets, ours)
     plain = eqx.filter_jit(lambda p, t: p.value_and_gradient(t))
 
     def value_and_gradient(theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -271,38 +106,73 @@ def main() -> None:
 
     setting.value_and_gradient = value_and_gradient
     residuals = [judge(setting, t, float(d)) for t, d in zip(ours, setting.distances, strict=True)]
-    print(f"# {platform.python_version()}, jax {jax.__version__}, scipy {scipy.__version__}; {path.ending}")
-    print(f"# ours, with folds, events and merged point: cold {cold:.1f} s, warm {warm:.2f} s; {path.evaluations}")
-    print("method                       dist  ms/distance  evaluations unit      met     median   worst    constraint")
     gradients = (path.evaluations["iterations"] + 2 * path.evaluations["hessian_products"]) / len(ours)
-    row("ours (dense continuation)", 1e3 * warm / len(ours), gradients, "gradients", residuals)
+    print(f"# ours, with folds, events and merged point: {path.ending}; {path.evaluations}")
+    print(f"# first call of ours {times[0]:.1f} s, with compilation; second {times[1]:.2f} s, with none; peak {peak()}")
+    print("# first: seconds of the first call at one distance, compilation included; descent's ends at 1000 gradients")
+    print("# ratio: time a distance / ours; '>' where the tolerance was not met everywhere: a lower bound")
+    print(
+        "method                         dist    first  ms/distance      ratio evaluations unit      met         median"
+        "    worst constraint"
+    )
+    each = 1e3 * times[1] / len(ours)
+    row("ours (dense continuation)", times[0], each, gradients, "gradients", residuals, each)
+    return setting, each, gradients
+
+
+def peak() -> str:
+    """Return the largest memory that this process has held so far."""
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1048576:.2f} GiB"
+
+
+def all_pairs(setting: Setting, steps: int) -> None:
+    """Print our time for each of the ten pairs, one after the other."""
+    _, teacher = toy_teacher("tanh", 0)
+    began, told = time.perf_counter(), []
+    for pair in itertools.combinations(range(5), 2):
+        path = find_path(setting.problem, teacher, layer=1, pair=pair, settings=PathSettings(steps=steps))
+        told.append(f"{pair[0]}{pair[1]} {path.seconds:.1f}")
+    print(f"# all ten pairs, one after the other: {time.perf_counter() - began:.1f} s ({', '.join(told)})", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--only", default="newton,slsqp,trust,lbfgs,torch,torch-newton,optimistix,flow,descent")
+    options = parser.parse_args()
+    head("jax", "numpy", "scipy", "torch", "optimistix", "diffrax")
+    setting, each, gradients = prepare(options.steps)
     with float64():
         lift, function = eliminated(setting)
 
-    def eliminated_lbfgs(_: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
+    def lbfgs(_: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
         with float64():
             return by_lbfgs(theta, d, lift, function)
 
-    pairs = list(itertools.combinations(range(5), 2))
-    began = time.perf_counter()
-    each = []
-    for pair in pairs:
-        each.append(find_path(problem, teacher, layer=1, pair=pair, settings=settings).seconds)
-    alone = ", ".join(f"{pair[0]}{pair[1]} {seconds:.1f}" for pair, seconds in zip(pairs, each, strict=True))
-    print(f"# all ten pairs, one after the other: {time.perf_counter() - began:.1f} s ({alone})", flush=True)
     methods = {
+        "newton": ("ours, the corrector alone", by_ours(setting, "newton", 200), 1, "Hessians"),
         "slsqp": ("SciPy SLSQP", by_slsqp, 40, "gradients"),
         "trust": ("SciPy trust-constr", by_trust, 70, "gradients"),
-        "lbfgs": ("SciPy L-BFGS, eliminated", eliminated_lbfgs, 20, "gradients"),
+        "lbfgs": ("SciPy L-BFGS, eliminated", lbfgs, 20, "gradients"),
         "torch": ("PyTorch L-BFGS, eliminated", by_torch, 99, "gradients"),
-        "optimistix": ("Optimistix BFGS, eliminated", by_optimistix(lift, problem), 20, "gradients"),
+        "torch-newton": ("PyTorch dense Hessian, Newton", by_torch_newton, 1, "Hessians"),
+        "optimistix": ("Optimistix BFGS, eliminated", by_optimistix(lift, setting.problem), 20, "gradients"),
         "flow": ("gradient flow (Kvaerno5)", by_ours(setting, "flow", 1), 40, "steps"),
-        "descent": ("gradient descent ([B19])", by_ours(setting, "descent", 300), 70, "gradients"),
+        "descent": ("gradient descent ([B19])", by_ours(setting, "descent", DESCENT_THOUSANDS), 70, "gradients"),
     }
     for key in options.only.split(","):
         name, solve, every, unit = methods[key]
-        report(name, setting, solve, every, unit)
-    print(f"# peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+        warm = by_ours(setting, "descent", 1) if key == "descent" else solve
+        spent, judged = report(name, setting, warm, solve, every, unit, each)
+        if key == "descent":
+            met = sum(residual <= TOLERANCE for residual, _ in judged)
+            print(
+                f"# descent spent {spent:.0f} gradients a distance (limit {1000 * DESCENT_THOUSANDS}), met the bound"
+                f" at {met} of {len(judged)}: at least {spent / gradients:.0f} times our {gradients:.1f} gradients"
+            )
+    all_pairs(setting, options.steps)
+    print(f"# peak memory of the whole run, all methods in one process: {peak()}")
 
 
 if __name__ == "__main__":
