@@ -17,6 +17,8 @@ def path(width: int, barrier: float, **changes: Any) -> dict[str, Any]:
         "barrier": barrier,
         "fall": 0.0,
         "missed": 0,
+        "largest_residual": 1e-5,
+        "largest_gradient": 1e-3,
         "teacher_accuracy": 0.93,
         "lowest_accuracy": 0.92,
         "distances": [1.0, 1e-2, 0.0],
@@ -54,6 +56,11 @@ def test_full_size_begins_with_the_narrowest_and_the_widest_networks_of_all_seed
     assert len(full) == 24
     assert {(one["width"], one["seed"]) for one in full[:12]} == {(width, s) for width in (10, 25) for s in range(6)}
     assert {one["images"] for one in full} == {60000}
+
+
+def test_the_least_exact_path_is_told():
+    found = judgements(find("mnist-paths")[0], {"a": path(10, 3e-3), "b": path(25, 1e-3, largest_gradient=1e-4)})
+    assert "residual of 10.0%" in found[0].measured
 
 
 def test_the_figure_draws_a_path_without_accuracy():

@@ -25,7 +25,7 @@ CLAIMS = (
     Claim("accuracy", "[B19] Fig. 3 B", "the training accuracy hardly moves along the path"),
 )
 
-# Tangential gradient norm at every distance: about a thousandth of the one that the first change of distance brings.
+# Tangential gradient norm at every distance; the first change of distance brings about 1e-2 (H = 10) or 2e-3 (H = 25).
 TOLERANCE = 1e-5
 
 # The accuracy "hardly moves" when no path loses more than this; the paper gives no number.
@@ -88,9 +88,11 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     ends = [one for one in every if one["ending"] == "permutation-point"]
     up = sum(one["fall"] <= SLACK * one["barrier"] for one in ends)
     met = sum(one["missed"] == 0 for one in every)
+    residue = max(one["largest_residual"] / one["largest_gradient"] for one in every)
     text = (
         f"{up} of {len(every)} paths reach a permutation point with no fall of loss above a thousandth of the highest; "
-        f"{met} met the tolerance at every distance"
+        f"{met} met the tolerance at every distance, the least exact with a residual of {residue:.1%} of its path's "
+        "largest gradient"
     )
     agrees: Agreement = "yes" if 2 * up > len(every) else "no"
     found = [Judgement("rise", text, agrees)]
