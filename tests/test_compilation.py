@@ -110,14 +110,16 @@ def test_a_second_run_of_the_program_reads_compiled_programs_instead_of_compilin
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     misses = []
     for name in ("one", "two"):
-        command = [sys.executable, "-c", program, *words, "--out", str(tmp_path / f"{name}.safetensors")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-        assert (tmp_path / f"{name}.safetensors").is_file(), done.stderr
+        (tmp_path / name).mkdir()  # the file keeps its command, so that only equal commands write equal bytes
+        command = [sys.executable, "-c", program, *words, "--out", "net.safetensors"]
+        options = {"capture_output": True, "text": True, "timeout": 300, "env": environment, "cwd": tmp_path / name}
+        done = subprocess.run(command, **options)
+        assert (tmp_path / name / "net.safetensors").is_file(), done.stderr
         assert done.stderr == ""
         misses.append(int(done.stdout.splitlines()[-1]))
     assert misses[0] > 3
     assert misses[1] == 0
-    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+    assert (tmp_path / "one" / "net.safetensors").read_bytes() == (tmp_path / "two" / "net.safetensors").read_bytes()
 
 
 def test_nothing_is_kept_where_nothing_can_be_written(tmp_path):

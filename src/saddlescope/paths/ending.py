@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -20,6 +19,7 @@ from saddlescope.paths.result import Event, Path, PathSettings, PermutationPoint
 from saddlescope.problem.kinks import is_kinked, kink_distances
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.actions import merge
+from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.neurons import Neurons
 
 # Between two nodes the loss may exceed both by this share of the path's barrier and still count as continuous.
@@ -182,16 +182,17 @@ def _between(found: Found, thetas: np.ndarray) -> np.ndarray:
     return np.array([float(_value(found.problem, theta)) for theta in middles])
 
 
-def _parameters(found: Found, nodes: list[Node]) -> np.ndarray:
-    """Return the nodes in the network's own coordinates, all turned back at once."""
-    return np.asarray(jax.vmap(found.surface.coordinates.unrotate)(jnp.asarray(np.stack([node.x for node in nodes]))))
+@eqx.filter_jit
+def _turned_back(coordinates: PairCoordinates, x: Array) -> Array:
+    return coordinates.unrotate(x)
 
 
 def finish(found: Found) -> Path:
     """Build the `Path` from the trail: verdict, events, losses between the nodes, accuracies."""
     verdict = judge(found)
     nodes = [*found.trail.nodes, *_last_node(found, verdict)]
-    thetas = _parameters(found, nodes)
+    turn = found.surface.coordinates
+    thetas = np.stack([np.asarray(_turned_back(turn, jnp.asarray(node.x))) for node in nodes])
     parameters = found.layout.unflatten_numpy(thetas)
     losses = np.array([node.loss for node in nodes])
     middles = _between(found, thetas)
