@@ -18,7 +18,18 @@ from saddlescope.numerics.descent import descent
 from saddlescope.numerics.flow import flow
 from saddlescope.numerics.linear import FLAT, tangential_hessian
 from saddlescope.numerics.memory import Memory, empty
-from saddlescope.numerics.newton import CONVERGED, DENSE, KRYLOV, NON_FINITE, Iterate, begin, correct, correct_traced
+from saddlescope.numerics.newton import (
+    CONVERGED,
+    DENSE,
+    KRYLOV,
+    MAX_STEPS,
+    NON_FINITE,
+    RUNNING,
+    Iterate,
+    begin,
+    correct,
+    correct_traced,
+)
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
 
 Solver = Literal["newton", "creased", "krylov", "flow", "descent"]
@@ -261,6 +272,13 @@ def march(
 
 settle = eqx.filter_jit(solve)
 """`solve`, compiled: one correction at fixed d."""
+
+
+@eqx.filter_jit
+def evaluate(objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: Limits, solver: Solver) -> Iterate:
+    """Return what `settle` returns where no iteration is allowed, without compiling any of its steps."""
+    here = METHODS[solver].begin(objective, surface, x, d, limits.tolerance)
+    return here._replace(status=jnp.where(here.status == RUNNING, MAX_STEPS, here.status))
 
 
 @eqx.filter_jit

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from saddlescope.arrays import Layout, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
-from saddlescope.numerics.continuation import Limits, Solver, settle
+from saddlescope.numerics.continuation import Limits, Solver, evaluate, settle
 from saddlescope.numerics.newton import DENSE_LIMIT
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective, PairSurface
@@ -95,8 +95,7 @@ def _first_gradient(
     objective: PairObjective, surface: PairSurface, x: Array, distances: np.ndarray, limits: Limits
 ) -> float:
     """Return the tangential gradient norm right after the first change of distance, before any correction."""
-    still = limits._replace(iterations=jnp.asarray(0))
-    return float(settle(objective, surface, x, jnp.asarray(distances[1]), still, "krylov").residual)
+    return float(evaluate(objective, surface, x, jnp.asarray(distances[1]), limits, "krylov").residual)
 
 
 @in_float64

@@ -10,7 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from saddlescope.numerics.continuation import TANGENTS, Leg, Limits, Solver, Track, descend, embark, march, settle
+from saddlescope.numerics.continuation import (
+    TANGENTS,
+    Leg,
+    Limits,
+    Solver,
+    Track,
+    descend,
+    embark,
+    evaluate,
+    march,
+    settle,
+)
 from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, NON_FINITE, OUTCOMES, Iterate
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective, PairSurface
@@ -93,7 +104,6 @@ def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Lim
 
 def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
     """Return the points between two asked distances: accepted strides, and the descent if a fold was bridged."""
-    still = limits._replace(iterations=jnp.asarray(0))
     ds, xs = np.asarray(leg.trace_d)[: int(leg.traced)], leg.trace
     fold = float(leg.leap_d) if float(leg.leap) > 0 and solver in TANGENTS else 0.0
     bridged = fold == 0.0
@@ -102,9 +112,8 @@ def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Li
         if not bridged and d <= fold:
             nodes += bridge(objective, surface, leg, limits, solver)
             bridged = True
-        # Evaluated with zero iterations, which costs nothing but value and gradient.
-        iterate = settle(
-            objective, surface, xs[k], jnp.asarray(d), still, "creased" if solver == "creased" else "krylov"
+        iterate = evaluate(
+            objective, surface, xs[k], jnp.asarray(d), limits, "creased" if solver == "creased" else "krylov"
         )
         nodes.append(node_of(iterate, float(d), float("nan"), float("nan"), kind="between"))
     if not bridged:
@@ -175,6 +184,5 @@ def settle_in_mirror(
     mask = mirror_mask(surface, x)
     plane = Unconstrained(mask)
     none = jnp.asarray(0.0)
-    still = limits._replace(iterations=jnp.asarray(0))
-    merged = settle(objective, plane, x * mask, none, still, solver)
+    merged = evaluate(objective, plane, x * mask, none, limits, solver)
     return merged, settle(objective, plane, x * mask, none, limits, solver)
