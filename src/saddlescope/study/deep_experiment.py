@@ -65,16 +65,11 @@ def measure(settings: Settings) -> Result:
     students = train_students(problem, range(*settings["seeds"]), **chosen)
     wanted = network.neurons(1).incoming_vectors(teacher)
     rows = []
-    for i, seed in enumerate(students.seeds):
+    for i in range(len(students.seeds)):
         distances = nearest(wanted, student.neurons(1).incoming_vectors(students.parameters[i]))
         rows.append(
             {
-                "seed": seed,
-                "loss": float(f"{students.losses[i]:.6g}"),
-                "gradient_norm": float(f"{students.gradient_norms[i]:.3g}"),
-                "growth": float(f"{students.growth[i]:.3g}"),
-                "ending": students.endings[i],
-                "steps": int(students.iterations[i]),
+                **students.row(i),
                 "distances": [float(f"{d:.3g}") for d in distances],
             }
         )

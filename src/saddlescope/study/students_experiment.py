@@ -63,18 +63,13 @@ def measure(settings: Settings) -> Result:
     students = train_students(problem, range(*settings["seeds"]), **chosen)
     neurons, twins = problem.network.neurons(1), settings["activation"] in TWINS
     rows = []
-    for i, seed in enumerate(students.seeds):
+    for i in range(len(students.seeds)):
         sorting = sort_neurons(students.parameters[i], neurons, twins=twins)
         loosely = sort_neurons(students.parameters[i], neurons, twins=twins, tolerance=LOOSE)
         rows.append(
             {
-                "seed": seed,
-                "loss": float(f"{students.losses[i]:.6g}"),
-                "gradient_norm": float(f"{students.gradient_norms[i]:.3g}"),
-                "growth": float(f"{students.growth[i]:.3g}"),
-                "ending": students.endings[i],
+                **students.row(i),
                 "lowest": _lowest(problem, students.parameters[i]) if students.endings[i] == "critical point" else None,
-                "steps": int(students.iterations[i]),
                 "copies": list(sorting.copies),
                 "zero_groups": list(sorting.zero_groups),
                 "silent": sorting.silent,

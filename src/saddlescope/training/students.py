@@ -7,7 +7,7 @@ that this does not try to copy.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -56,6 +56,25 @@ class Students:
     outcomes: tuple[Outcome, ...]
     iterations: np.ndarray
 
+    def row(self, i: int) -> dict[str, Any]:
+        """Return what an experiment keeps of the i-th student, ready for JSON."""
+        return {
+            "seed": self.seeds[i],
+            "loss": float(f"{self.losses[i]:.6g}"),
+            "gradient_norm": float(f"{self.gradient_norms[i]:.3g}"),
+            "growth": float(f"{self.growth[i]:.3g}"),
+            "ending": self.endings[i],
+            "steps": int(self.iterations[i]),
+        }
+
+
+def _samples(problem: Problem) -> tuple[Array, Array]:
+    """Return inputs and targets, a row a sample, without the chunks' padding."""
+    inputs, targets = (
+        rows.reshape(-1, rows.shape[-1])[: problem.samples] for rows in (problem.inputs, problem.targets)
+    )
+    return inputs, targets
+
 
 class _Residual(eqx.Module):
     """r(theta) with |r|^2 = mean squared error."""
@@ -63,10 +82,8 @@ class _Residual(eqx.Module):
     problem: Problem
 
     def __call__(self, theta: Array) -> Array:
-        problem = self.problem
-        network = problem.network
-        inputs = problem.inputs.reshape(-1, problem.inputs.shape[-1])[: problem.samples]
-        targets = problem.targets.reshape(-1, problem.targets.shape[-1])[: problem.samples]
+        network = self.problem.network
+        inputs, targets = _samples(self.problem)
         outputs = network.apply(network.layout.unflatten(theta), inputs)
         return ((outputs - targets) / jnp.sqrt(targets.size)).ravel()
 
@@ -77,10 +94,8 @@ class _Linear(eqx.Module):
     problem: Problem
 
     def __call__(self, theta: Array) -> tuple[Array, Array]:
-        problem = self.problem
-        network = problem.network
-        inputs = problem.inputs.reshape(-1, problem.inputs.shape[-1])[: problem.samples]
-        targets = problem.targets.reshape(-1, problem.targets.shape[-1])[: problem.samples]
+        network = self.problem.network
+        inputs, targets = _samples(self.problem)
 
         def of_sample(one: Array, target: Array) -> tuple[Array, Array]:
             def gap(theta: Array) -> Array:
