@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saddlescope.numerics.continuation import Limits, embark, march, settle
+from saddlescope.numerics.continuation import Limits, embark, evaluate, march, settle
 from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, OUTCOMES
 from saddlescope.numerics.tangent import Unconstrained, tangent
 from saddlescope.outcomes import Outcome
@@ -199,3 +199,35 @@ def test_the_lowest_curvature_is_the_hessian_s_smallest_eigenvalue_on_the_tangen
         y = float(leg.iterate.x[1])
         inner = np.array([[3 * y**2 - 1 + 1, -1.0], [-1.0, 1.0]])
         assert float(leg.curvature) == pytest.approx(np.linalg.eigvalsh(inner)[0], rel=1e-10)
+
+
+@pytest.mark.parametrize("solver", ["newton", "krylov"])
+@pytest.mark.parametrize("entry", [0.3, 1.0], ids=["above the tolerance", "a minimiser"])
+def test_evaluating_is_a_correction_without_iterations(solver, entry):
+    """(x_1 - 1)^2 on x_0 = d: minimal at x_1 = 1."""
+    objective = Smooth(lambda x: (x[1] - 1.0) ** 2 + x[0])
+    with float64():
+        x, d = jnp.asarray([0.0, entry]), jnp.asarray(0.5)
+        seen = evaluate(objective, FirstEntry(), x, d, jnp.asarray(1e-10), solver)
+        settled = settle(objective, FirstEntry(), x, d, limits(iterations=0), solver)
+    assert int(seen.status) == (CONVERGED if entry == 1.0 else MAX_STEPS)
+    np.testing.assert_array_equal(seen.x, [0.5, entry])
+    for mine, other in zip(seen[:-1], settled[:-1], strict=True):  # the last is the memory of conjugate gradients
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("solver", ["newton", "krylov"])
+def test_a_leg_ends_where_the_weights_pass_the_bound(solver):
+    """(x_1 (x_0 - 1/2) - 1)^2 on x_0 = d: minimal at x_1 = 1 / (d - 1/2), which passes 10 on the way from 1 to 0.55."""
+    objective = Smooth(lambda x: (x[1] * (x[0] - 0.5) - 1.0) ** 2)
+    with float64():
+        start, full = jnp.array([1.0, 2.0]), jnp.asarray(0.01)
+        bounded = limits(1e-12)._replace(bound=jnp.asarray(10.0))
+        track = embark(objective, FirstEntry(), start, jnp.asarray(1.0), full, solver)
+        track, leg = march(objective, FirstEntry(), track, jnp.asarray(0.55), full, bounded, solver)
+        d, end = float(track.d), np.asarray(leg.iterate.x)
+        strides = np.asarray(leg.trace)[: int(leg.traced)]
+    assert 0.55 < d < 0.65
+    assert np.linalg.norm(end) > 10.0
+    np.testing.assert_allclose(end, [d, 1.0 / (d - 0.5)], rtol=1e-6)
+    assert (np.linalg.norm(strides, axis=1) <= 10.0).all()  # the stride that passed the bound is the leg's own point

@@ -152,7 +152,8 @@ def test_relu_keeps_unit_incoming_vectors_along_the_whole_path(kind):
     settings = PathSettings(distance=kind, steps=12, tolerance=1e-7)
     path = find_path(problem, teacher, layer=1, pair=(0, 1), settings=settings)
     assert path.gauge == "unit-incoming"
-    for k in range(0, len(path.losses), 5):
+    # Not where they are merged: that network is settled without the pair's constraints, its scale is free.
+    for k in np.flatnonzero(path.distances > 0):
         row = {name: array[k] for name, array in path.parameters.items()}
         lengths = np.linalg.norm(path.neurons.incoming_vectors(row)[list(path.pair)], axis=1)
         np.testing.assert_allclose(lengths, 1.0, rtol=1e-9)
@@ -169,6 +170,30 @@ def test_an_ending_without_a_point_gives_reasons_and_no_second_half():
     assert np.linalg.norm([np.linalg.norm(v[-1]) for v in path.parameters.values()]) > 30
     with pytest.raises(SettingsError, match="gamma ends at t = 1/4"):
         position(path, 0.4)
+
+
+def test_where_the_loss_turns_at_a_fold_there_is_no_interior_maximum():
+    """At distance 0.0913 the branch ends while the loss rises; on the one reached by descent it falls."""
+    network, teacher = toy_teacher("tanh", 0)
+    path = find_path(Problem(network, toy("tanh", 0)), teacher, layer=1, pair=(2, 3), settings=PathSettings(steps=25))
+    at = np.flatnonzero(path.kinds == "asked")
+    turns = [k for k, j in itertools.pairwise(at) if path.slopes[k] < 0 < path.slopes[j]]
+    folds = [event.distance for event in path.events if event.kind is Outcome.FOLD]
+    assert len(turns) == len(folds) == 1
+    assert path.distances[turns[0]] > folds[0]
+    assert not [event for event in path.events if event.kind is Outcome.INTERIOR_MAXIMUM]
+
+
+def test_at_an_interior_maximum_of_an_incoming_path_the_full_gradient_vanishes():
+    """The slope is the only multiplier; the loss there is above that of every asked distance nearby."""
+    network, teacher = toy_teacher("tanh", 1)
+    settings = PathSettings(steps=40, distance="incoming")
+    path = find_path(Problem(network, toy("tanh", 1)), teacher, layer=1, pair=(0, 3), settings=settings)
+    (event,) = [event for event in path.events if event.kind is Outcome.INTERIOR_MAXIMUM]
+    near = (path.kinds == "asked") & (np.abs(np.log(path.distances / event.distance)) < 0.5)
+    assert near.sum() >= 3
+    assert event.loss > path.losses[near].max()
+    assert float(event.detail.split()[-1]) < 1e-8
 
 
 def test_neurons_that_do_the_same_merge_at_zero_loss():

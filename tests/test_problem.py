@@ -19,6 +19,7 @@ from saddlescope.problem.data import Data
 from saddlescope.problem.kronecker import apply, factors
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
+from saddlescope.problem.shallow import NUMBERS, is_shallow
 
 TORCH = {
     "relu": torch.relu,
@@ -116,6 +117,34 @@ def test_the_hessian_product_is_the_dense_hessian_of_torch_times_v():
         product = eqx.filter_jit(Problem.hessian_product)(problem, theta, jnp.asarray(v))
     dense = torch.func.hessian(_torch_loss(network, data, "cross_entropy"))(torch.from_numpy(np.array(theta)))
     np.testing.assert_allclose(product, dense.numpy() @ v, rtol=1e-11, atol=1e-14)
+
+
+def _hessian_and_products(problem, theta):
+    return problem.hessian(theta), jax.vmap(lambda v: problem.hessian_product(theta, v))(jnp.eye(theta.shape[0]))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "relu"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("outputs", "loss"), [(1, "mse"), (3, "normalised"), (3, "cross_entropy")])
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_the_hessian_written_out_for_one_hidden_layer_is_that_of_the_products(activation, bias, outputs, loss, chunk):
+    network = Perceptron((3, 4, outputs), activation, bias=bias)
+    assert is_shallow(network, 20)
+    problem = Problem(network, _data(20, outputs=outputs), loss=loss, chunk=chunk, weight_decay=0.3)
+    with float64():
+        theta = jnp.asarray(np.random.default_rng(1).normal(size=network.layout.size))
+        hessian, products = eqx.filter_jit(_hessian_and_products)(problem, theta)
+        scale = float(jnp.max(jnp.abs(products)))
+        np.testing.assert_allclose(hessian, products, rtol=1e-12, atol=1e-13 * scale)
+
+
+def test_only_one_hidden_layer_and_a_bounded_memory_are_written_out():
+    assert not is_shallow(Perceptron((3, 4, 4, 1), "tanh"), 20)
+    assert not is_shallow(Perceptron((3, 2), "tanh"), 20)
+    network = Perceptron((3, 4, 2), "tanh")
+    most = NUMBERS // (2 * network.layout.size)
+    assert is_shallow(network, most)
+    assert not is_shallow(network, most + 1)
 
 
 def test_the_hessian_product_is_the_gradient_s_difference_quotient():

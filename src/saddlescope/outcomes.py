@@ -38,7 +38,7 @@ _ADVICE: dict[Outcome, str] = {
     Outcome.DIVERGED: "The iterates grow without bound. Add weight decay or a norm barrier.",
     Outcome.JUMP: "Two neighbouring points of the path are not joined by a continuous descent. Use more distances.",
     Outcome.FOLD: "The tracked minimiser ceased to exist; the path goes on by descent at a fixed distance.",
-    Outcome.INTERIOR_MAXIMUM: "The loss has a maximum before the permutation point: a saddle of the full loss.",
+    Outcome.INTERIOR_MAXIMUM: "The loss has a maximum before the point: unless tied, a saddle of the full loss.",
     Outcome.NOT_CRITICAL: "The gradient is not zero here. Train further, or refine the point first.",
     Outcome.NON_FINITE: "NaN or infinity appeared. Look at the data, the scale of the weights, or the activation.",
     Outcome.INTERRUPTED: "Stopped on request; what was finished is kept.",

@@ -59,11 +59,16 @@ PATIENCE = 12
 
 
 class Limits(NamedTuple):
-    """Tangential gradient norm to reach, longest single step, iteration limit of one correction."""
+    """Tangential gradient norm to reach, longest single step, iteration limit of one correction, and a largest norm.
+
+    A leg ends where the norm of the point passes ``bound``: a branch that runs off to infinity is not followed stride
+    by stride to the end of the leg.
+    """
 
     tolerance: Scalar
     radius: Scalar
     iterations: Int[Array, ""]
+    bound: Scalar | float = float("inf")
 
 
 class Track(NamedTuple):
@@ -91,7 +96,7 @@ class Leg(NamedTuple):
     leap_from: Vector  # the predicted point of that leap
     leap_d: Scalar
     trace: Float[Array, "room size"]  # the points after each accepted stride, the last one excepted
-    trace_d: Float[Array, " room"]
+    trace_told: Float[Array, "room 4"]  # at each of them: d, value, residual, norm of the full gradient
     traced: Int[Array, ""]
 
 
@@ -192,6 +197,7 @@ def _stride(
     allowed = jnp.where(sharp, 0.5 * reach + 1e-3 * limits.radius, limits.radius)
     smooth = (found.status == CONVERGED) & (moved <= allowed) & (reach <= 0.1 * jnp.linalg.norm(track.x))
     accept = smooth | finest
+    ends = accept & (last | (found.status == NON_FINITE) | (jnp.linalg.norm(found.x) > limits.bound))
     leaps = accept & ~smooth & (moved > leg.leap)
     velocity, curvature = _velocity(objective, surface, track, found, d, solver)
 
@@ -218,19 +224,19 @@ def _stride(
         jnp.where(leaps, moved, leg.leap),
         jnp.where(leaps, guess, leg.leap_from),
         jnp.where(leaps, d, leg.leap_d),
-        *_write(leg, found.x, d, accept & ~last),
+        *_write(leg, found, d, accept & ~ends),
     )
-    running = ~(accept & last) & ~(accept & (found.status == NON_FINITE))
-    return _March(taken, told, running)
+    return _March(taken, told, ~ends)
 
 
-def _write(leg: Leg, x: Vector, d: Scalar, wanted: Array) -> tuple[Array, Array, Array]:
+def _write(leg: Leg, found: Iterate, d: Scalar, wanted: Array) -> tuple[Array, Array, Array]:
     """Return the trace with one more point, if it is wanted and there is room."""
     wanted = wanted & (leg.traced < leg.trace.shape[0])
     at = jnp.minimum(leg.traced, leg.trace.shape[0] - 1)
+    told = jnp.stack([d, found.value, found.residual, jnp.linalg.norm(found.gradient)])
     return (
-        leg.trace.at[at].set(jnp.where(wanted, x, leg.trace[at])),
-        leg.trace_d.at[at].set(jnp.where(wanted, d, leg.trace_d[at])),
+        leg.trace.at[at].set(jnp.where(wanted, found.x, leg.trace[at])),
+        leg.trace_told.at[at].set(jnp.where(wanted, told, leg.trace_told[at])),
         leg.traced + wanted,
     )
 
@@ -252,6 +258,7 @@ def march(
 ) -> tuple[Track, Leg]:
     """Track the minimiser from ``track.d`` down to ``target``; ``full`` is the longest stride in log d.
 
+    The track returned is at a larger d where the point is not finite or its norm has passed ``limits.bound``.
     Compiled once per shape and solver; pairs, distances and data of equal shape share the program.
     """
     here = begin(objective, surface, track.x, track.d, limits.tolerance)
@@ -259,7 +266,8 @@ def march(
     room = max(1, min(int(STRIDES), TRACE_NUMBERS // track.x.shape[0]))
     trace = jnp.zeros((room, track.x.shape[0]), track.x.dtype)
     nan = jnp.full_like(none, jnp.nan)
-    leg = Leg(here, none, nan, zero, zero, zero, none, track.x, none, trace, trace[:, 0], zero)
+    told = jnp.zeros((room, 4), trace.dtype)
+    leg = Leg(here, none, nan, zero, zero, zero, none, track.x, none, trace, told, zero)
     start = _March(track, leg, track.d > target)
     end = jax.lax.while_loop(
         lambda s: s.running, lambda s: _stride(objective, surface, s, target, full, limits, solver), start
@@ -275,10 +283,19 @@ settle = eqx.filter_jit(solve)
 
 
 @eqx.filter_jit
-def evaluate(objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: Limits, solver: Solver) -> Iterate:
-    """Return what `settle` returns where no iteration is allowed, without compiling any of its steps."""
-    here = METHODS[solver].begin(objective, surface, x, d, limits.tolerance)
-    return here._replace(status=jnp.where(here.status == RUNNING, MAX_STEPS, here.status))
+def evaluate(
+    objective: Objective, surface: Surface, x: Vector, d: Scalar, tolerance: Scalar, solver: Solver
+) -> Iterate:
+    """Return the iterate at x, brought onto the surface at d, without any step: `settle` with no iterations.
+
+    A program of its own, because a whole corrector takes several times as long to compile.
+    """
+    first = METHODS.get(solver, DENSE).begin(objective, surface, x, d, tolerance)
+    return first._replace(status=jnp.where(first.status == RUNNING, MAX_STEPS, first.status))
+
+
+motion = eqx.filter_jit(base_motion)
+"""`base_motion`, compiled."""
 
 
 @eqx.filter_jit

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from saddlescope.arrays import Layout, to_numpy
-from saddlescope.numerics.continuation import Limits, Solver
+from saddlescope.numerics.continuation import Limits, Solver, evaluate
 from saddlescope.numerics.newton import CONVERGED, OUTCOMES, Iterate
+from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.events import CHANNEL_EXPONENT, convergence_events, fold_events, growth_exponent
@@ -25,6 +27,9 @@ from saddlescope.symmetry.neurons import Neurons
 # Between two nodes the loss may exceed both by this share of the path's barrier and still count as continuous.
 RIPPLE = 0.01
 
+
+# Nodes are handed to compiled programs in multiples of so many rows, or of so many numbers (32 MB) if those are fewer.
+ROWS, ROW_NUMBERS = 256, 2**22
 
 # A preactivation this small, relative to its layer's largest, counts as on a kink when a residual is explained.
 NEAR_KINK = 1e-9
@@ -171,20 +176,34 @@ def _last_node(found: Found, verdict: Verdict) -> list[Node]:
     if found.settings.distance == "joint" or found.settings.distance == "tied":
         gap = jnp.zeros_like(gap)
     x = verdict.settled.x.at[places].set(gap)
-    value, gradient = found.objective.value_and_gradient(x)
-    here = verdict.settled._replace(x=x, value=value, gradient=gradient)
+    whole = Unconstrained(jnp.ones_like(x))
+    there = evaluate(found.objective, whole, x, jnp.zeros_like(x[0]), found.limits.tolerance, "newton")
+    here = verdict.settled._replace(x=x, value=there.value, gradient=there.gradient)
     return [node_of(here, 0.0, 0.0, float("nan"), kind="merged")]
 
 
-def _between(found: Found, thetas: np.ndarray) -> np.ndarray:
-    """Return the losses half-way between neighbouring nodes."""
-    middles = 0.5 * (thetas[:-1] + thetas[1:])
-    return np.array([float(_value(found.problem, theta)) for theta in middles])
+def _padded(rows: np.ndarray) -> Array:
+    """Return the rows, repeated up to a multiple of `ROWS` or `ROW_NUMBERS`: programs are compiled for few lengths."""
+    block = max(1, min(ROWS, ROW_NUMBERS // rows.shape[1]))
+    return jnp.asarray(np.resize(rows, (-(-len(rows) // block) * block, rows.shape[1])))
 
 
 @eqx.filter_jit
-def _turned_back(coordinates: PairCoordinates, x: Array) -> Array:
-    return coordinates.unrotate(x)
+def _values(problem: Problem, thetas: Float[Array, "rows size"], count: Int[Array, ""]) -> Float[Array, " rows"]:
+    """Return the losses of the first ``count`` rows, one after the other."""
+    none = jnp.zeros(thetas.shape[0], thetas.dtype)
+    return jax.lax.fori_loop(0, count, lambda k, all_: all_.at[k].set(problem.value(thetas[k])), none)
+
+
+def _between(problem: Problem, thetas: np.ndarray) -> np.ndarray:
+    """Return the losses half-way between neighbouring nodes."""
+    middles = 0.5 * (thetas[:-1] + thetas[1:])
+    return np.asarray(_values(problem, _padded(middles), jnp.asarray(len(middles))))[: len(middles)]
+
+
+@eqx.filter_jit
+def _turned_back(coordinates: PairCoordinates, xs: Float[Array, "rows size"]) -> Float[Array, "rows size"]:
+    return jax.vmap(coordinates.unrotate)(xs)
 
 
 def finish(found: Found) -> Path:
@@ -192,10 +211,10 @@ def finish(found: Found) -> Path:
     verdict = judge(found)
     nodes = [*found.trail.nodes, *_last_node(found, verdict)]
     turn = found.surface.coordinates
-    thetas = np.stack([np.asarray(_turned_back(turn, jnp.asarray(node.x))) for node in nodes])
+    thetas = np.asarray(_turned_back(turn, _padded(np.stack([node.x for node in nodes]))))[: len(nodes)]
     parameters = found.layout.unflatten_numpy(thetas)
     losses = np.array([node.loss for node in nodes])
-    middles = _between(found, thetas)
+    middles = _between(found.problem, thetas)
     point = _point(found, verdict)
     barrier = float(max(np.nanmax(losses), np.nanmax(middles), -np.inf if point is None else point.loss))
     excess = float(np.max(middles - np.maximum(losses[:-1], losses[1:])))

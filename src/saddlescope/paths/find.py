@@ -95,7 +95,7 @@ def _first_gradient(
     objective: PairObjective, surface: PairSurface, x: Array, distances: np.ndarray, limits: Limits
 ) -> float:
     """Return the tangential gradient norm right after the first change of distance, before any correction."""
-    return float(evaluate(objective, surface, x, jnp.asarray(distances[1]), limits, "krylov").residual)
+    return float(evaluate(objective, surface, x, jnp.asarray(distances[1]), limits.tolerance, "krylov").residual)
 
 
 @in_float64

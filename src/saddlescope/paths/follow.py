@@ -104,18 +104,20 @@ def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Lim
 
 def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
     """Return the points between two asked distances: accepted strides, and the descent if a fold was bridged."""
-    ds, xs = np.asarray(leg.trace_d)[: int(leg.traced)], leg.trace
+    count = int(leg.traced)
+    if count == 0 and float(leg.leap) == 0.0:
+        return []
+    xs, told = np.asarray(leg.trace)[:count].copy(), np.asarray(leg.trace_told)[:count]
     fold = float(leg.leap_d) if float(leg.leap) > 0 and solver in TANGENTS else 0.0
     bridged = fold == 0.0
     nodes: list[Node] = []
-    for k, d in enumerate(ds):
+    nan = float("nan")
+    for x, (d, loss, residual, gradient) in zip(xs, told.tolist(), strict=True):
         if not bridged and d <= fold:
             nodes += bridge(objective, surface, leg, limits, solver)
             bridged = True
-        iterate = evaluate(
-            objective, surface, xs[k], jnp.asarray(d), limits, "creased" if solver == "creased" else "krylov"
-        )
-        nodes.append(node_of(iterate, float(d), float("nan"), float("nan"), kind="between"))
+        status = CONVERGED if residual <= float(limits.tolerance) else MAX_STEPS
+        nodes.append(Node(x, d, loss, residual, gradient, nan, nan, 0, status, "between"))
     if not bridged:
         nodes += bridge(objective, surface, leg, limits, solver)
     return nodes
@@ -146,20 +148,22 @@ def follow(
 ) -> Trail:
     """Track the minimiser through all asked distances, one compiled march a leg."""
     full = jnp.asarray(np.log(distances[0] / distances[-1]) / (len(distances) - 1))
-    first = settle(objective, surface, x, jnp.asarray(distances[0]), limits._replace(iterations=jnp.asarray(0)), solver)
+    first = evaluate(objective, surface, x, jnp.asarray(distances[0]), limits.tolerance, solver)
     nodes = [node_of(first, float(distances[0]), float("nan"), float("nan"))]
     start = max(float(jnp.linalg.norm(x)), 1e-300)
+    limits = limits._replace(bound=jnp.asarray(RUNAWAY * start))
     track: Track = embark(objective, surface, x, jnp.asarray(distances[0]), full, solver)
     folds: list[tuple[float, float]] = []
     iterations = products = 0
-    for k, distance in enumerate(distances[1:], start=1):
-        track, leg = march(objective, surface, track, jnp.asarray(distance), full, limits, solver)
+    for k, asked in enumerate(distances[1:], start=1):
+        track, leg = march(objective, surface, track, jnp.asarray(asked), full, limits, solver)
+        distance = float(track.d)  # above the one asked for where the weights run away
         iterations += int(leg.iterations)
         products += int(leg.products)
         nodes += between(objective, surface, leg, limits, solver)
         if float(leg.leap) > 0:
             folds.append((float(leg.leap_d), float(leg.leap)))
-        nodes.append(node_of(leg.iterate, float(distance), float(leg.slope), float(leg.curvature)))
+        nodes.append(node_of(leg.iterate, distance, float(leg.slope), float(leg.curvature)))
         if progress is not None:
             progress(k, len(distances) - 1, f"distance {distance:.2e}, loss {nodes[-1].loss:.4e}")
         why = _gives_up(nodes, start)
@@ -184,5 +188,5 @@ def settle_in_mirror(
     mask = mirror_mask(surface, x)
     plane = Unconstrained(mask)
     none = jnp.asarray(0.0)
-    merged = evaluate(objective, plane, x * mask, none, limits, solver)
+    merged = evaluate(objective, plane, x * mask, none, limits.tolerance, solver)
     return merged, settle(objective, plane, x * mask, none, limits, solver)

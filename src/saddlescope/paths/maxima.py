@@ -5,11 +5,13 @@ loss: a saddle met
 before the permutation point ([B19] supplement, "Loss on the permutation path"). On a tied path it need not be one.
 """
 
+from contextlib import suppress
+
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from scipy.optimize import brentq
 
-from saddlescope.numerics.continuation import Limits, Solver, base_motion, settle
+from saddlescope.numerics.continuation import Limits, Solver, motion, settle
 from saddlescope.numerics.newton import CONVERGED, Iterate
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.constraint import PairObjective, PairSurface
@@ -23,23 +25,30 @@ STEPS = 40
 def refine(
     objective: PairObjective, surface: PairSurface, pair: tuple[Node, Node], limits: Limits, solver: Solver
 ) -> tuple[float, Iterate, float]:
-    """Bisect dL/dd = 0 between two nodes; return distance, iterate and slope at the best distance found."""
-    low, high = pair
-    left, right = (low.distance, jnp.asarray(low.x)), (high.distance, jnp.asarray(high.x))
+    """Solve dL/dd = 0 between two nodes by Brent's method; return distance, iterate and slope at the best found."""
+    ends = {float(np.log(node.distance)): node.slope for node in pair}
+    known = {float(np.log(node.distance)): jnp.asarray(node.x) for node in pair}
     best: tuple[float, Iterate, float] | None = None
-    for _ in range(STEPS):
-        d = float(np.sqrt(left[0] * right[0]))
-        middle: Array = 0.5 * (left[1] + right[1])
-        found = settle(objective, surface, middle, jnp.asarray(d), limits, solver)
-        slope = float(found.gradient @ base_motion(surface, found.x, jnp.asarray(d)))
+
+    def slope_at(place: float) -> float:
+        nonlocal best
+        if place in ends:
+            return ends[place]
+        below, above = max(at for at in known if at <= place), min(at for at in known if at >= place)
+        share = (place - below) / (above - below) if above > below else 0.0
+        guess = (1.0 - share) * known[below] + share * known[above]
+        d = jnp.asarray(np.exp(place))
+        found = settle(objective, surface, guess, d, limits, solver)
+        slope = float(found.gradient @ motion(surface, found.x, d))
         if best is None or abs(slope) < abs(best[2]):
-            best = (d, found, slope)
-        if int(found.status) != CONVERGED or abs(slope) <= 10.0 * float(limits.tolerance):
-            break
-        if slope < 0:
-            left = (d, found.x)
-        else:
-            right = (d, found.x)
+            best = (float(d), found, slope)
+        if int(found.status) != CONVERGED or abs(slope) <= float(limits.tolerance):
+            raise StopIteration
+        known[place] = found.x
+        return slope
+
+    with suppress(StopIteration):
+        brentq(slope_at, min(ends), max(ends), maxiter=STEPS, disp=False)
     assert best is not None
     return best
 
@@ -47,11 +56,14 @@ def refine(
 def maximum_events(
     objective: PairObjective, surface: PairSurface, trail: Trail, limits: Limits, solver: Solver
 ) -> list[Event]:
-    """Return one event for each interior maximum of the loss along the path."""
+    """Return one event for each interior maximum of the loss along a branch; at a fold the fold is the event."""
     events = []
     asked = [k for k, node in enumerate(trail.nodes) if node.kind == "asked"]
     nodes = tuple(trail.nodes[k] for k in asked)
     for k in interior_maxima(nodes):
+        # Where a fold lies in between, the loss turns because the branch ends there: no slope is zero.
+        if any(nodes[k + 1].distance <= fold <= nodes[k].distance for fold, _ in trail.folds):
+            continue
         distance, found, slope = refine(objective, surface, (nodes[k], nodes[k + 1]), limits, solver)
         gradient = float(jnp.linalg.norm(found.gradient))
         detail = f"dL/dd = {slope:.3g}, norm of the full gradient {gradient:.3g}"

@@ -20,6 +20,7 @@ from saddlescope.arrays import Parameters, fingerprint, to_numpy
 from saddlescope.errors import SettingsError, ShapeError
 from saddlescope.precision import float64, in_float64
 from saddlescope.problem import losses
+from saddlescope.problem.shallow import is_shallow, shallow_hessian
 
 CHUNK_BYTES = 16 * 2**20
 """Bound on one chunk's inputs and the activations kept for its gradient (four copies of every layer's width).
@@ -208,7 +209,10 @@ class Problem(eqx.Module):
         return self.add_chunks(product) + self._penalty_product(theta, v)
 
     def hessian(self, theta: Float[Array, " size"]) -> Float[Array, "size size"]:
-        """Return the dense Hessian, from Hessian products in batches."""
+        """Return the dense Hessian: written out for one hidden layer, else from Hessian products in batches."""
+        if is_shallow(self.network, self.inputs.shape[1]):
+            network_part = self.add_chunks(lambda chunk: self._shallow_hessian(theta, chunk))
+            return network_part + jax.hessian(self._penalty)(theta)
         identity = jnp.eye(theta.shape[0], dtype=theta.dtype)
         fits = CHUNK_BYTES // (self.inputs.shape[1] * _sample_bytes(self.network))
         return jax.lax.map(lambda v: self.hessian_product(theta, v), identity, batch_size=min(32, max(1, fits)))
@@ -265,6 +269,11 @@ class Problem(eqx.Module):
 
     def _chunk_loss(self, theta: Array, chunk: "Chunk") -> Scalar:
         return self.sample_loss(self._chunk_outputs(theta, chunk), chunk.targets, chunk.weights)
+
+    def _shallow_hessian(self, theta: Array, chunk: "Chunk") -> Array:
+        return shallow_hessian(
+            self.network, theta, chunk.inputs, lambda out: self.sample_loss(out, chunk.targets, chunk.weights)
+        )
 
     def add_chunks(self, term: Callable[["Chunk"], Any]) -> Any:
         """Add a term over all chunks; a single chunk needs no loop."""
