@@ -43,7 +43,8 @@ from saddlescope.problem.sources import normal_inputs, toy, toy_teacher
 from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.gauge import most_similar_pair
 
-STEP, WHOLE = 4.0, 20.0  # seconds that a dense step and a whole dense correction may be foreseen to take
+# Seconds that a dense step, a whole dense correction and a whole dense path may be foreseen to take.
+STEP, WHOLE, PATH = 4.0, 20.0, 90.0
 LIMIT = 60  # iterations of one correction at most
 
 
@@ -57,6 +58,9 @@ class Case:
     start: jax.Array
     distances: np.ndarray
     radius: jax.Array
+    problem: Problem
+    teacher: dict[str, np.ndarray]
+    pair: tuple[int, int]
     slope: float = math.nan  # the tangential gradient norm with which a correction starts
 
     def settle(self, solver: str, share: float, limit: int = LIMIT, k: int = 1, x=None, memory=None):
@@ -89,7 +93,9 @@ def build(widths: tuple[int, ...], samples: int, seed: int = 0) -> Case:
         "krylov": PairObjective(problem, coordinates, factors(problem, theta), problem.in_single()),
     }
     distances = distances_between(float(surface.start), 1e-4, 100)
-    case = Case(len(start), objectives, surface, start, distances, 0.05 * jnp.linalg.norm(start))
+    case = Case(
+        len(start), objectives, surface, start, distances, 0.05 * jnp.linalg.norm(start), problem, teacher, pair
+    )
     case.slope = 0.0
     case.slope = float(case.settle("krylov", 0.0, 0).residual)  # compiles, too
     return case
@@ -119,10 +125,13 @@ def _eigenvalues(matrix):
 
 
 def foreseen(case: Case, product: float) -> float:
-    """Return a guess of one dense step's seconds: as many products as parameters, and eigenvalues of a quarter size."""
-    side = max(8, case.size // 4)
+    """Return a guess of one dense step's seconds: the Hessian, measured where it can be, and its eigenvalues."""
+    side = max(8, case.size // 4)  # four times as large, 64 times as long
     matrix = np.random.default_rng(0).normal(size=(side, side))
-    return case.size * product + 64 * compiled(_eigenvalues, jnp.asarray(matrix + matrix.T))
+    hessian = case.size * product  # where it is written out it takes less
+    if hessian < 4 * STEP:
+        hessian = compiled(lambda o, x: o.hessian(x), case.objectives["newton"], case.start)
+    return hessian + 64 * compiled(_eigenvalues, jnp.asarray(matrix + matrix.T))
 
 
 def told(seconds: float, found=None) -> str:
@@ -213,6 +222,46 @@ def cross(parameters: list[int], rows: list[dict[str, float]]) -> None:
     print(f"# dense Hessians are taken up to DENSE_LIMIT = {DENSE_LIMIT} parameters\n", flush=True)
 
 
+def whole_path(case: Case, solver: str, tolerance: float | None) -> tuple[float, Any]:
+    """Return the processor time of a whole path of 30 distances, compiled before, and the path."""
+    settings = PathSettings(steps=30, solver=solver, tolerance=tolerance, polish=False)
+    for _ in range(2):
+        began = time.process_time()
+        path = find_path(case.problem, case.teacher, layer=1, pair=case.pair, settings=settings)
+        seconds = time.process_time() - began
+    return seconds, path
+
+
+def whole(title: str, cases: list[tuple[int, ...]], tolerance: float | None) -> None:
+    """Print whole paths by dense and by matrix-free correctors, to one tolerance, and where each is the faster."""
+    print(f"## crossing, whole paths: {title}, 1000 samples, 30 distances")
+    print("    widths parameters  newton s (iterations) krylov s (iterations)  losses at the end          endings")
+    faster, slower, last = [], [], (0.0, 1)
+    for widths in cases:
+        case = build(widths, 1000)
+        free, found = whole_path(case, "krylov", tolerance)
+        aim = found.tolerance
+        cells = [f"{free:.3g} ({found.evaluations['iterations']})", f"{found.losses[-1]:.4e}", str(found.ending)]
+        if last[0] * (case.size / last[1]) ** 2.5 > PATH:
+            dense_cells = ["-", "-", "-"]
+        else:
+            dense, other = whole_path(case, "newton", aim)
+            last = (dense, case.size)
+            (faster if free < dense else slower).append(case.size)
+            dense_cells = [
+                f"{dense:.3g} ({other.evaluations['iterations']})",
+                f"{other.losses[-1]:.4e}",
+                str(other.ending),
+            ]
+        print(
+            f"{'-'.join(map(str, widths)):>10} {case.size:10d} {dense_cells[0]:>22} {cells[0]:>21} "
+            f"{dense_cells[1]} {cells[1]} {dense_cells[2]}, {cells[2]}",
+            flush=True,
+        )
+    print(f"# matrix-free faster at {faster or 'none'}, slower at {slower or 'none'} parameters")
+    print(f"# dense Hessians are taken up to DENSE_LIMIT = {DENSE_LIMIT} parameters\n", flush=True)
+
+
 def paths() -> None:
     """Print whole toy paths against the number of distances."""
     print("## whole toy paths (2-5-1 tanh, 1000 samples, pair 3,4), with folds, events and merged point")
@@ -235,7 +284,7 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--share", type=float, default=1.0, help="of the time that each table has")
-    parser.add_argument("--only", default="crossing,paths,samples,width,depth")
+    parser.add_argument("--only", default="crossing,whole,paths,samples,width,depth")
     options = parser.parse_args()
     head("jax", "numpy")
     print(
@@ -249,6 +298,13 @@ def main() -> None:
             cases = [(12 * w + 1, (10, w, 1), samples) for w in widths]
             title = f"crossing, {samples} samples: 10-w-1, whole corrections to 1e-4 and 1e-8 of the first gradient"
             table(title, "size", cases, 90 * options.share, crossing=True)
+        if "whole" in chosen:
+            shallow = [(10, w, 1) for w in widths]
+            deep = [(10, w, w, 1) for w in (5, 10, 14, 20, 28)]
+            for tolerance in (None, 1e-10):
+                aim = "1e-4 of the first gradient" if tolerance is None else f"tolerance {tolerance:.0e}"
+                whole(f"10-w-1, {aim}", shallow, tolerance)
+                whole(f"10-w-w-1, {aim}", deep, tolerance)
         if "paths" in chosen:
             paths()
         if "samples" in chosen:

@@ -30,9 +30,9 @@ FLOORS: list[dict[str, str]] = [
         "training": "train students",
     },
     {
-        "study": "demo orders merges lowest shrink surface parity samples statements claims_points claims_ways "
-        "claims_counts claims counterexamples configuration experiment curves counts_experiment toy_experiment "
-        "landscape_experiment types_experiment geometry_experiment minima_experiment overparameterised "
+        "study": "demo orders unexpressed merges lowest shrink surface parity samples statements claims_points "
+        "claims_ways claims_counts claims counterexamples configuration experiment curves counts_experiment "
+        "toy_experiment landscape_experiment types_experiment geometry_experiment minima_experiment overparameterised "
         "students_experiment deep_experiment widths_experiment mnist_experiment"
     },
     {"records": "schema provenance store recheck"},

@@ -52,7 +52,7 @@ STRIDES = 200
 NEWEST = 0.15
 
 # The points in between are kept as long as they fit into this many numbers.
-TRACE_NUMBERS = 2**24
+TRACE_NUMBERS = 2**20
 
 # While strides can still be cut, a correction that needs more Newton iterations than this is not worth finishing.
 PATIENCE = 12

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from saddlescope.problem.data import Data
 from saddlescope.problem.kronecker import factors
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
+from saddlescope.study.unexpressed import Unexpressed
 from saddlescope.symmetry.actions import remove
 from saddlescope.symmetry.neurons import Neurons
 
@@ -36,9 +37,6 @@ TRIED = 512
 
 # Where the merged incoming vector may lie between the two: (1 - t) theta_l + t theta_m.
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-# Activations are regarded as linearly dependent below this share of their mean square.
-RIDGE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -114,50 +112,6 @@ def _signs(network: Perceptron, z: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return np.where(together[pairs[:, 0], pairs[:, 1]] < 0, -1.0, 1.0)
 
 
-class _Geometry(NamedTuple):
-    """What the parts e of the activations that the others cannot express say about each pair (l, m).
-
-    ``variances`` is V = E[e e^T] of (e_l, e_m), ``sizes`` S the outgoing vectors' products in the metric of the loss:
-    dropping both neurons costs tr(V S)/2.
-    """
-
-    pairs: Int[np.ndarray, "pairs 2"]
-    precision: Float[np.ndarray, "columns columns"]
-    variances: Float[np.ndarray, "pairs 2 2"]
-    sizes: Float[np.ndarray, "pairs 2 2"]
-
-    @staticmethod
-    def of(h: np.ndarray, sizes: np.ndarray, *, room: int) -> "_Geometry":
-        """Return the geometry of the ``room`` pairs of lowest bound, some of them twice when there are fewer.
-
-        No single neuron can save more than the larger eigenvalue of V S / 2; the bound is what then remains.
-        """
-        gram = h.T @ h / len(h)
-        precision = np.linalg.inv(gram + RIDGE * np.mean(np.diag(gram)) * np.eye(len(gram)))
-        pairs = np.stack(np.triu_indices(len(sizes), 1), axis=1)
-        across = pairs[:, :, None], pairs[:, None, :]
-        variances, inner = np.linalg.inv(precision[across]), sizes[across]
-        product = variances @ inner
-        half, determinant = 0.5 * np.trace(product, axis1=1, axis2=2), np.linalg.det(product)
-        top = half + np.sqrt(np.maximum(half**2 - determinant, 0.0))
-        bounds = 0.5 * np.maximum(determinant, 0.0) / np.where(top > 0, top, 1.0)
-        best = np.resize(np.argsort(bounds, kind="stable")[:room], room)  # one shape, however many neurons live
-        return _Geometry(pairs[best], precision, variances[best], inner[best])
-
-    def costs(self, moments: np.ndarray, squares: np.ndarray) -> Float[np.ndarray, "pairs mixes"]:
-        """Return tr(W S)/2, W = V - c c^T/v: what is left when a neuron with the given moments takes over.
-
-        v is the variance of the new neuron's own e, c its products with (e_l, e_m).
-        """
-        solved = moments @ self.precision
-        two = np.take_along_axis(solved, self.pairs[:, None, :], axis=2)
-        joint = np.einsum("pij,ptj->pti", self.variances, two)
-        own = squares - np.sum(moments * solved, axis=2) + np.einsum("pti,pti->pt", joint, two)
-        own = np.where(own > RIDGE * squares, own, np.inf)
-        left = self.variances[:, None] - joint[..., :, None] * joint[..., None, :] / own[..., None, None]
-        return 0.5 * np.sum(left * self.sizes[:, None], axis=(2, 3))
-
-
 @eqx.filter_jit
 def loss_at(problem: Problem, theta: Array) -> Array:
     """Return the loss of a flat parameter vector, compiled."""
@@ -206,7 +160,7 @@ def estimate_merges(
     curvature = factors(problem, theta)[layer]
     vectors, values = np.asarray(curvature.output_vectors), np.asarray(curvature.output_values)
     sizes = neurons.outgoing_vectors(here)[units] @ vectors * np.sqrt(values)
-    geometry = _Geometry.of(inside, sizes @ sizes.T, room=min(TRIED, math.comb(z.shape[1], 2)))
+    geometry = Unexpressed.of(inside, sizes @ sizes.T, room=min(TRIED, math.comb(z.shape[1], 2)))
     first, second = geometry.pairs.T
     scales = scales_of(network, neurons.incoming_vectors(here), layer)[units]
     signs = _signs(network, np.asarray(z)[:, units], geometry.pairs)
