@@ -185,7 +185,7 @@ def main() -> None:
             print(
                 f"# descent spent {spent:.0f} gradients a distance (limit {1000 * DESCENT_THOUSANDS}), met the bound"
                 f" at {met} of {len(judged)}: {least}{spent / gradients[0]:.0f} "
-                f"times our {gradients[0]:.1f} gradients, {spent / gradients[1]:.0f} times our {gradients[1]:.1f} by time"
+                f"times our {gradients[0]:.1f}, {spent / gradients[1]:.0f} times our {gradients[1]:.1f} by time"
             )
     print(f"# peak memory of the whole run, all methods in one process: {peak()}")
 
