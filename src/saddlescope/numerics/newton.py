@@ -31,7 +31,10 @@ OUTCOMES = {
     NON_FINITE: Outcome.NON_FINITE,
 }
 
-# Up to this many parameters a dense Hessian and its eigenvalues are affordable at every step.
+# Up to this many parameters a dense Hessian and its eigenvalues are taken at every step. By speed alone conjugate
+# gradients win from some 50 parameters on, but they leave the branch that the gradient flow follows for others (25 and
+# 49 parameters: another ending) and see no folds. So the limit is what can be waited for: a path of 30 distances with
+# 253 parameters takes a minute on one core, and six seconds with 121 (benchmarks/results/growth.txt).
 DENSE_LIMIT = 256
 
 # Share of |g| / radius, the rate at which an explicit step just reaches the radius, that is always added to the
