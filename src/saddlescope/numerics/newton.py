@@ -31,10 +31,10 @@ OUTCOMES = {
     NON_FINITE: Outcome.NON_FINITE,
 }
 
-# Up to this many parameters a dense Hessian and its eigenvalues are taken at every step. By speed alone conjugate
-# gradients win from some 50 parameters on, but they leave the branch that the gradient flow follows for others (25 and
-# 49 parameters: another ending) and see no folds. So the limit is what can be waited for: a path of 30 distances with
-# 253 parameters takes a minute on one core, and six seconds with 121 (benchmarks/results/growth.txt).
+# Up to this many parameters a dense Hessian and its eigenvalues are taken at every step. To a tolerance of 1e-10 whole
+# paths by conjugate gradients take 5.4 times as long at 25 parameters, 0.7 times at 61, 0.8 at 121, 0.4 at 253
+# (benchmarks/results/growth.txt); but they see no folds, and left the gradient flow's branch at 25 and 49. So dense
+# steps are taken for as long as they cost no more than a few times the time.
 DENSE_LIMIT = 256
 
 # Share of |g| / radius, the rate at which an explicit step just reaches the radius, that is always added to the

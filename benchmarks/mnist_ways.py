@@ -1,0 +1,162 @@
+"""What each part of the large-network solver brings: 784-H-H-10, 60 000 MNIST images, the first distances of 100.
+
+    SADDLESCOPE_DATA=FOLDER python benchmarks/mnist_ways.py > benchmarks/results/mnist_ways.txt
+
+Each row changes one thing and goes to the same tangential gradient norm, 1e-4 of the gradient that the first change of
+distance brings about: no Kronecker factors; no memory of directions; no prediction (each correction starts at the last
+point); products in double precision; curvature from a part of the images, drawn once, with full gradients; every
+second distance only (and every fourth), the others interpolated by a cubic through the four nearest and corrected.
+Iterations are full gradients, products are Hessian products over the images that they look at; passes count a product
+with its time in gradients, measured in the same run. Every residual is evaluated anew, over all images.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from machine import head
+from mnist_speed import timed
+
+from saddlescope.numerics.continuation import Limits, Track, embark, evaluate, march, settle
+from saddlescope.numerics.memory import Memory
+from saddlescope.paths.constraint import PairObjective, PairSurface
+from saddlescope.paths.follow import distances_between
+from saddlescope.precision import float64
+from saddlescope.problem.data import teacher_data
+from saddlescope.problem.kronecker import factors
+from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem
+from saddlescope.problem.sources import mnist
+from saddlescope.symmetry.coordinates import PairCoordinates
+from saddlescope.symmetry.gauge import most_similar_pair
+from saddlescope.training.train import train
+
+PATIENCE = 40  # iterations of one correction at most
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to follow the path; the defaults are ours."""
+
+    objective: PairObjective
+    remembers: bool = True
+    predicts: bool = True
+    every: int = 1
+
+
+@dataclass
+class Spent:
+    """Full gradients and Hessian products so far, and every point reached."""
+
+    gradients: int
+    products: int
+    points: dict[int, Array]
+
+
+def forget(track: Track) -> Track:
+    """Return the track with room for a single direction."""
+    size = track.x.shape[0]
+    none = jnp.zeros((1, size), jnp.float32)
+    return track._replace(memory=Memory(none, none, none[:, 0], jnp.asarray(0)))
+
+
+def follow(way: Way, surface: PairSurface, start: Array, distances: np.ndarray, last: int, limits: Limits) -> Spent:
+    """March to every distance, or every n-th, and fill the others in."""
+    full = jnp.asarray(way.every * np.log(distances[0] / distances[1]))
+    track = embark(way.objective, surface, start, surface.start, full, "krylov")
+    track = track if way.remembers else forget(track)
+    spent = Spent(0, 0, {0: start})
+    for k in range(way.every, last + 1, way.every):
+        track = track if way.predicts else track._replace(fresh=jnp.asarray(True))
+        track, leg = march(way.objective, surface, track, jnp.asarray(distances[k]), full, limits, "krylov")
+        spent.gradients += int(leg.iterations)
+        spent.products += int(leg.products)
+        spent.points[k] = leg.iterate.x
+    marched, places, memory = sorted(spent.points), np.log(distances), track.memory
+    for k in range(1, marched[-1]):
+        if k in marched:
+            continue
+        near = sorted(marched, key=lambda j, k=k: abs(j - k))[:4]
+        shares = [np.prod([(places[k] - places[j]) / (places[i] - places[j]) for j in near if j != i]) for i in near]
+        guess = sum(share * spent.points[i] for share, i in zip(shares, near, strict=True))
+        found = settle(way.objective, surface, guess, jnp.asarray(distances[k]), limits, "krylov", memory)
+        memory = found.memory
+        spent.gradients += int(found.iterations)
+        spent.products += int(found.products)
+        spent.points[k] = found.x
+    return spent
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--width", type=int, default=10)
+    parser.add_argument("--distances", type=int, default=12)
+    options = parser.parse_args()
+    head("jax", "numpy")
+    data = mnist("train")
+    network = Perceptron((784, options.width, options.width, 10), "tanh")
+    teacher = train(Problem(network, data, loss="cross_entropy"), adam_steps=300, max_newton=0).parameters
+    problem = Problem(network, teacher_data(network, teacher, data.inputs), loss="normalised")
+    neurons = network.neurons(2)
+    pair = most_similar_pair(teacher, neurons, homogeneous=False)
+
+    def part(share: float) -> Problem:
+        count = int(share * len(data.inputs))
+        rows = np.sort(np.random.default_rng(0).permutation(len(data.inputs))[:count])
+        return Problem(network, teacher_data(network, teacher, data.inputs[rows]), loss="normalised").in_single()
+
+    with float64():
+        coordinates = PairCoordinates.of(neurons, network.layout, pair)
+        theta = network.layout.flatten(teacher)
+        ours = PairObjective(problem, coordinates, factors(problem, theta), problem.in_single())
+        start = coordinates.rotate(theta)
+        surface = PairSurface.of(coordinates, start, "tied", unit_incoming=False)
+        distances = distances_between(float(surface.start), 1e-4, 100)
+        radius = jnp.asarray(0.05 * float(jnp.linalg.norm(start)))
+        first = evaluate(ours, surface, start, jnp.asarray(distances[1]), jnp.asarray(0.0), "krylov")
+        limits = Limits(jnp.asarray(1e-4 * float(first.residual)), radius, jnp.asarray(PATIENCE))
+        gradient = timed(eqx.filter_jit(lambda o, x: o.value_and_gradient(x)), ours, start)
+        print(f"# 784-{options.width}-{options.width}-10 tanh, pair {pair}, tolerance {float(limits.tolerance):.2e}")
+        print(f"# one gradient {1e3 * gradient:.0f} ms")
+        print(
+            "way                               iterations products  product/gradient  passes  met       worst  seconds"
+        )
+        plain = replace(ours, factors=None)
+        ways = {
+            "ours": Way(ours),
+            "products in double precision": Way(replace(ours, single=None)),
+            "curvature of half the images": Way(replace(ours, single=part(0.5))),
+            "curvature of a tenth of them": Way(replace(ours, single=part(0.1))),
+            "every 2nd distance, rest filled in": Way(ours, every=2),
+            "every 4th distance, rest filled in": Way(ours, every=4),
+            "no prediction": Way(ours, predicts=False),
+            "no memory of directions": Way(ours, remembers=False),
+            "no Kronecker factors": Way(plain),
+            "neither factors nor memory": Way(plain, remembers=False),
+        }
+        for name, way in ways.items():
+            product = timed(eqx.filter_jit(lambda o, x: o.model_product(x, x)), way.objective, start) / gradient
+            follow(way, surface, start, distances, way.every, limits._replace(iterations=jnp.asarray(0)))  # compiles
+            began = time.perf_counter()
+            spent = follow(way, surface, start, distances, options.distances, limits)
+            seconds = time.perf_counter() - began
+            residuals = [
+                float(evaluate(ours, surface, x, jnp.asarray(distances[k]), limits.tolerance, "krylov").residual)
+                for k, x in sorted(spent.points.items())[1:]
+            ]
+            met = sum(residual <= float(limits.tolerance) for residual in residuals)
+            print(
+                f"{name:34} {spent.gradients:9d} {spent.products:8d} {product:17.2f} "
+                f"{spent.gradients + product * spent.products:7.0f} {met:4d}/{len(residuals):<3d} "
+                f"{max(residuals):9.2e} {seconds:8.1f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
