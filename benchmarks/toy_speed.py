@@ -140,9 +140,8 @@ def prepare(steps: int) -> tuple[Setting, float, tuple[float, float]]:
     hessians = path.evaluations["hessian_products"] / len(ours[0])
     share = hessian_in_gradients(problem, ours[0])
     by_time = (path.evaluations["iterations"] + share * hessians) / len(ours)
-    print(
-        f"# one dense Hessian takes {share:.1f} gradients of time (single calls, dispatch included): so counted ours spends {by_time:.1f} gradients"
-    )
+    print(f"# one dense Hessian takes {share:.1f} gradients of time (single calls, dispatch included):")
+    print(f"# so counted ours spends {by_time:.1f} a distance")
     return setting, each, (gradients, by_time)
 
 
