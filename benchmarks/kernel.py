@@ -3,8 +3,8 @@
     python benchmarks/kernel.py > benchmarks/results/kernel.txt
 
 The bare products are timed by the same library (XLA) and by NumPy's BLAS, in the same run, on arrays of the same
-shapes; repeats are interleaved and the smallest time of each is kept. "share" is bare time / kernel time; a gradient of
-L layers needs 3 L - 1 products (the inputs' gradient is not wanted). "Hv/g", "Gv/g": time of a Hessian or Gauss-Newton
+shapes; XLA's repeats are interleaved and the smallest time of each is kept. "share" is bare time / kernel time; a
+gradient of L layers needs 3 L - 1 products (the inputs' gradient is not wanted). "Hv/g", "Gv/g": time of a Hessian or Gauss-Newton
 product / time of a gradient.
 """
 
@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from machine import head
 
 from saddlescope.precision import float64
 from saddlescope.problem.data import Data
@@ -77,13 +78,14 @@ def row(widths: tuple[int, ...], samples: int, activation: str, repeats: int) ->
         t = best(
             {
                 "bare": lambda: bare(weights),
-                "blas": lambda: forward_and_back(numpy_weights, x, d),
                 "gradient": lambda: gradient(problem, theta),
                 "hessian": lambda: hessian(problem, theta, v),
                 "gauss": lambda: gauss(problem, theta, v),
             },
             repeats,
         )
+        # Apart from the others: NumPy's threads spin for a while after a product, and slow what comes next.
+        t |= best({"blas": lambda: forward_and_back(numpy_weights, x, d)}, repeats)
     flops = 2 * samples * (3 * sum(a * b for a, b in itertools.pairwise(widths)) - widths[0] * widths[1])
     return (
         f"{'-'.join(map(str, widths)):16} {activation:9} {samples:6d} {chunks.shape[0]:3d} "
@@ -101,6 +103,7 @@ def main() -> None:
     parser.add_argument("--activations", default="tanh,relu,softplus")
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
+    head("jax", "numpy")
     print(
         "network          activation samples chunks  bare/ms  BLAS/ms  gradient/ms  share share(BLAS) GFlop/s Hv/g Gv/g"
     )
