@@ -4,8 +4,8 @@
 
 The bare products are timed by the same library (XLA) and by NumPy's BLAS, in the same run, on arrays of the same
 shapes; XLA's repeats are interleaved and the smallest time of each is kept. "share" is bare time / kernel time; a
-gradient of L layers needs 3 L - 1 products (the inputs' gradient is not wanted). "Hv/g", "Gv/g": time of a Hessian or Gauss-Newton
-product / time of a gradient.
+gradient of L layers needs 3 L - 1 products (the inputs' gradient is not wanted). "Hv/g", "Gv/g": time of a Hessian or
+Gauss-Newton product / time of a gradient.
 """
 
 import argparse
