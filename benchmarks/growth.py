@@ -290,7 +290,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--share", type=float, default=1.0, help="of the time that each table has")
     parser.add_argument("--only", default="crossing,whole,paths,samples,width,depth")
+    parser.add_argument("--sizes", default="", help="of the tables of samples, width and depth, these rows alone")
     options = parser.parse_args()
+    sizes = {int(size) for size in options.sizes.split(",") if size}
     head("jax", "numpy")
     print(
         "# processor times in ms; (iterations/products) of a correction, a dense Hessian counting as all its products;"
@@ -313,13 +315,13 @@ def main() -> None:
         if "paths" in chosen:
             paths()
         if "samples" in chosen:
-            cases = [(n, (20, 25, 25, 10), n) for n in (1000, 3000, 10000, 30000, 60000)]
+            cases = [(n, (20, 25, 25, 10), n) for n in (1000, 3000, 10000, 30000, 60000) if n in sizes or not sizes]
             table("samples, 20-25-25-10", "samples", cases, 70 * options.share)
         if "width" in chosen:
-            cases = [(w, (20, w, w, 10), 1000) for w in (5, 10, 25, 50, 100, 200, 400)]
+            cases = [(w, (20, w, w, 10), 1000) for w in (5, 10, 25, 50, 100, 200, 400) if w in sizes or not sizes]
             table("width, 20-w-w-10, 1000 samples", "width", cases, 80 * options.share)
         if "depth" in chosen:
-            cases = [(k, (20, *(20,) * k, 10), 1000) for k in range(1, 7)]
+            cases = [(k, (20, *(20,) * k, 10), 1000) for k in range(1, 7) if k in sizes or not sizes]
             table("depth, hidden layers of 20, 20-...-10, 1000 samples", "depth", cases, 50 * options.share)
 
 
