@@ -4,14 +4,16 @@
 
 tanh networks with random teachers and standard-normal inputs, mean squared error, the most similar pair of the first
 hidden layer, tied distance. A correction starts at the teacher, at the first of 100 log-spaced distances to 1e-4, and
-ends at a share of the tangential gradient norm that it starts with; "newton" has dense Hessians and their
-eigenvalues, "krylov" conjugate gradients with products in single precision, Kronecker factors and a memory. "second"
-is the next distance with what was remembered of the first. A step is one iteration of a correction, with the gradient
-before and after it. Times are processor times, since other jobs may share the machine (run it with one thread), the
-least of up to five calls within a second, after compilation. Whole paths: elapsed time. Dense cells are left
-out where they are foreseen to take too long (`STEP`, `WHOLE`), any cell when its table's time is up. Exponents are
-log-log least squares. "apart" is the distance of both corrections' ends as a share of the parameters' norm: where it
-is not small they found different minima, and their times do not compare.
+ends at a share of the tangential gradient norm that it starts with; "newton" has dense Hessians and their eigenvalues,
+"krylov" conjugate gradients with products in single precision, Kronecker factors and a memory. "second" is the next
+distance with what was remembered of the first. A step is one iteration of a correction, with the gradient before and
+after it. Times are processor times, since other jobs may share the machine (run it with one thread), the least of up to
+five calls within a second, after compilation. Whole paths, dense against matrix-free: processor time of the second
+call, of the first where that took over 40 s ('c'); both with products in double precision, as `find_path` takes them
+for so few parameters. Whole toy paths: elapsed time. Dense cells are left out where they are foreseen to take too long
+(`STEP`, `WHOLE`), any cell when its table's time is up. Exponents are log-log least squares. "apart" is the distance of
+both corrections' ends as a share of the parameters' norm: where it is not small they found different minima, and their
+times do not compare.
 """
 
 import argparse
@@ -237,8 +239,13 @@ def whole_path(case: Case, solver: str, tolerance: float | None) -> tuple[float,
 
 
 def _cells(seconds: float, path: Any) -> list[str]:
+    mark = "c" if seconds > 4 * COMPILATION else ""
     count = path.evaluations["iterations"]
-    return [f"{seconds:.3g} ({count}, {1e3 * seconds / count:.2f} ms)", f"{path.losses[-1]:.4e}", str(path.ending)]
+    return [
+        f"{seconds:.3g}{mark} ({count}, {1e3 * seconds / count:.2f} ms)",
+        f"{path.losses[-1]:.4e}",
+        str(path.ending),
+    ]
 
 
 def whole(title: str, cases: list[tuple[int, ...]], tolerance: float | None) -> None:

@@ -2,10 +2,10 @@
 
     python benchmarks/kernel.py > benchmarks/results/kernel.txt
 
-The bare products are timed by the same library (XLA) and by NumPy's BLAS, in the same run, on arrays of the same
-shapes; XLA's repeats are interleaved and the smallest time of each is kept. "share" is bare time / kernel time; a
-gradient of L layers needs 3 L - 1 products (the inputs' gradient is not wanted). "Hv/g", "Gv/g": time of a Hessian or
-Gauss-Newton product / time of a gradient.
+The bare products are timed by the same library (XLA) in the same chunks, in the same run, and by NumPy's BLAS on all
+samples at once, which does not fit the cache; XLA's repeats are interleaved and the smallest time of each is kept.
+"share" is bare time / kernel time; a gradient of L layers needs 3 L - 1 products (the inputs' gradient is not wanted).
+"Hv/g", "Gv/g": time of a Hessian or Gauss-Newton product / time of a gradient.
 """
 
 import argparse

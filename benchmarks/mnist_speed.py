@@ -38,9 +38,6 @@ from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.gauge import most_similar_pair
 from saddlescope.training.train import train
 
-# Gradients of a distance before its first iteration: at the leg's beginning and at two predictions, an upper bound.
-STARTS = 3
-
 
 @dataclass(frozen=True)
 class Case:
@@ -98,7 +95,8 @@ def ours(this: Case, told: list[int]) -> list[Array]:
         began = time.perf_counter()
         track, leg = march(this.objective, this.surface, track, jnp.asarray(d), full, this.limits, "krylov")
         points.append(leg.iterate.x)
-        counts.append((int(leg.iterations) + STARTS, int(leg.products)))
+        # A gradient at the leg's beginning, and two a stride, at two predictions: at most.
+        counts.append((int(leg.iterations) + 1 + 2 * int(leg.strides), int(leg.products)))
         here = evaluate(this.objective, this.surface, leg.iterate.x, jnp.asarray(d), this.limits.tolerance, "krylov")
         met += float(here.residual) <= float(this.limits.tolerance)
         if k in told:

@@ -3,13 +3,14 @@
     SADDLESCOPE_DATA=FOLDER python benchmarks/mnist_ways.py > benchmarks/results/mnist_ways.txt
 
 Each row changes one thing and goes to the same tangential gradient norm, 1e-4 of the gradient that the first change of
-distance brings about: no Kronecker factors; no memory of directions; no prediction (each correction starts at the last
-point); products in double precision; curvature from a part of the images, drawn once, with full gradients; every
-second distance only (and every fourth), the others interpolated by a cubic through the four nearest and corrected. With
-curvature from a part of the images the first distance alone is tried, with more iterations.
-A way stops after `SECONDS`, at the end of a distance; "met" says how many it came to, and at how many it met the norm.
-Iterations are full gradients, products are Hessian products over the images that they look at; passes count a product
-with its time in gradients, measured in the same run. Every residual is evaluated anew, over all images.
+distance brings about: no Kronecker factors; no memory of directions, but for the last; no prediction (each distance
+starts from the last point); products in double precision; curvature from a part of the images, drawn once, with full
+gradients; every second distance only (and every fourth), the others interpolated through the four nearest, or as many
+as there are, and corrected. With curvature from a part of the images the first distance alone is tried, with more
+iterations. A way stops after `SECONDS`, at the end of a distance; "met" says how many it came to, and at how many it
+met the norm. Iterations are full gradients, products are Hessian products over the images that they look at; passes
+count a product with its time in gradients, measured in the same run; the gradients at predictions are left out. Every
+residual is evaluated anew, over all images.
 """
 
 import argparse

@@ -51,8 +51,8 @@ STRIDES = 200
 # residuals than those of early, long ones.
 NEWEST = 0.15
 
-# The points in between are kept as long as they fit into this many numbers.
-TRACE_NUMBERS = 2**20
+# The points in between are kept as long as they fit into this many numbers (32 MB).
+TRACE_NUMBERS = 2**22
 
 # While strides can still be cut, a correction that needs more Newton iterations than this is not worth finishing.
 PATIENCE = 12
@@ -96,7 +96,7 @@ class Leg(NamedTuple):
     leap_from: Vector  # the predicted point of that leap
     leap_d: Scalar
     trace: Float[Array, "room size"]  # the points after each accepted stride, the last one excepted
-    trace_told: Float[Array, "room 4"]  # at each of them: d, value, residual, norm of the full gradient
+    trace_told: Float[Array, "room 5"]  # at each of them: d, value, residual, norm of the full gradient, status
     traced: Int[Array, ""]
 
 
@@ -145,6 +145,12 @@ def dense_velocity(
     force = space.project(objective.hessian_product(x, base) - bend)
     positive = jnp.maximum(values, FLAT * jnp.max(jnp.abs(values)))
     return base - space.project(vectors @ ((vectors.T @ force) / positive)), values[0]
+
+
+def _slope(objective: Objective, surface: Surface, found: Iterate, d: Scalar, solver: Solver) -> Scalar:
+    """Return dL/dd along the minimisers, by the envelope theorem; on creases they move along these."""
+    along = surface_at(objective, surface, found.x, solver)
+    return found.gradient @ base_motion(along, found.x, d)
 
 
 def _velocity(
@@ -219,7 +225,9 @@ def _stride(
         leg.slope,
         pick(curvature, leg.curvature),
         leg.iterations + found.iterations,
-        leg.products + found.products,
+        leg.products
+        + found.products
+        + (track.x.shape[0] + 1 if dense else 0),  # the velocity's Hessian, and one product
         leg.strides + 1,
         jnp.where(leaps, moved, leg.leap),
         jnp.where(leaps, guess, leg.leap_from),
@@ -233,7 +241,7 @@ def _write(leg: Leg, found: Iterate, d: Scalar, wanted: Array) -> tuple[Array, A
     """Return the trace with one more point, if it is wanted and there is room."""
     wanted = wanted & (leg.traced < leg.trace.shape[0])
     at = jnp.minimum(leg.traced, leg.trace.shape[0] - 1)
-    told = jnp.stack([d, found.value, found.residual, jnp.linalg.norm(found.gradient)])
+    told = jnp.stack([d, found.value, found.residual, jnp.linalg.norm(found.gradient), found.status.astype(d.dtype)])
     return (
         leg.trace.at[at].set(jnp.where(wanted, found.x, leg.trace[at])),
         leg.trace_told.at[at].set(jnp.where(wanted, told, leg.trace_told[at])),
@@ -266,15 +274,13 @@ def march(
     room = max(1, min(int(STRIDES), TRACE_NUMBERS // track.x.shape[0]))
     trace = jnp.zeros((room, track.x.shape[0]), track.x.dtype)
     nan = jnp.full_like(none, jnp.nan)
-    told = jnp.zeros((room, 4), trace.dtype)
+    told = jnp.zeros((room, 5), trace.dtype)
     leg = Leg(here, none, nan, zero, zero, zero, none, track.x, none, trace, told, zero)
     start = _March(track, leg, track.d > target)
     end = jax.lax.while_loop(
         lambda s: s.running, lambda s: _stride(objective, surface, s, target, full, limits, solver), start
     )
-    found = end.leg.iterate
-    along = surface_at(objective, surface, found.x, solver)
-    slope = found.gradient @ base_motion(along, found.x, end.track.d)  # the envelope theorem
+    slope = _slope(objective, surface, end.leg.iterate, end.track.d, solver)
     return end.track, end.leg._replace(slope=slope)
 
 
@@ -294,8 +300,8 @@ def evaluate(
     return first._replace(status=jnp.where(first.status == RUNNING, MAX_STEPS, first.status))
 
 
-motion = eqx.filter_jit(base_motion)
-"""`base_motion`, compiled."""
+slope_at = eqx.filter_jit(_slope)
+"""dL/dd along the minimisers at one of them, compiled."""
 
 
 @eqx.filter_jit

@@ -249,7 +249,7 @@ def finish(found: Found) -> Path:
         slopes=column("slope"),
         curvatures=column("curvature"),
         iterations=column("iterations"),
-        converged=(column("status") == CONVERGED) | (column("kind") == "between") | (column("kind") == "merged"),
+        converged=(column("status") == CONVERGED) | (column("kind") == "merged"),
         kinds=column("kind"),
         outgoing_norms=outgoing,
         accuracies=None if accuracies is None else np.array(accuracies, dtype=np.float64),

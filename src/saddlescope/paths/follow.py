@@ -112,12 +112,11 @@ def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Li
     bridged = fold == 0.0
     nodes: list[Node] = []
     nan = float("nan")
-    for x, (d, loss, residual, gradient) in zip(xs, told.tolist(), strict=True):
+    for x, (d, loss, residual, gradient, status) in zip(xs, told.tolist(), strict=True):
         if not bridged and d <= fold:
             nodes += bridge(objective, surface, leg, limits, solver)
             bridged = True
-        status = CONVERGED if residual <= float(limits.tolerance) else MAX_STEPS
-        nodes.append(Node(x, d, loss, residual, gradient, nan, nan, 0, status, "between"))
+        nodes.append(Node(x, d, loss, residual, gradient, nan, nan, 0, int(status), "between"))
     if not bridged:
         nodes += bridge(objective, surface, leg, limits, solver)
     return nodes

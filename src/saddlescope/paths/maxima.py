@@ -1,8 +1,8 @@
 """Interior maxima of the loss along the path: located between nodes, refined, and reported with their gradient.
 
 At dL/dd = 0 on an incoming or joint path every multiplier vanishes, so the point is a critical point of the full
-loss: a saddle met
-before the permutation point ([B19] supplement, "Loss on the permutation path"). On a tied path it need not be one.
+loss: a saddle met before the permutation point ([B19] supplement, "Loss on the permutation path"). On a tied path, and
+where creases or a fixed scale constrain it too, it need not be one.
 """
 
 from contextlib import suppress
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq
 
-from saddlescope.numerics.continuation import Limits, Solver, motion, settle
+from saddlescope.numerics.continuation import Limits, Solver, settle, slope_at
 from saddlescope.numerics.newton import CONVERGED, Iterate
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.constraint import PairObjective, PairSurface
@@ -30,7 +30,7 @@ def refine(
     known = {float(np.log(node.distance)): jnp.asarray(node.x) for node in pair}
     best: tuple[float, Iterate, float] | None = None
 
-    def slope_at(place: float) -> float:
+    def solved(place: float) -> float:
         nonlocal best
         if place in ends:
             return ends[place]
@@ -39,7 +39,7 @@ def refine(
         guess = (1.0 - share) * known[below] + share * known[above]
         d = jnp.asarray(np.exp(place))
         found = settle(objective, surface, guess, d, limits, solver)
-        slope = float(found.gradient @ motion(surface, found.x, d))
+        slope = float(slope_at(objective, surface, found, d, solver))
         if best is None or abs(slope) < abs(best[2]):
             best = (float(d), found, slope)
         if int(found.status) != CONVERGED or abs(slope) <= float(limits.tolerance):
@@ -48,7 +48,7 @@ def refine(
         return slope
 
     with suppress(StopIteration):
-        brentq(slope_at, min(ends), max(ends), maxiter=STEPS, disp=False)
+        brentq(solved, min(ends), max(ends), maxiter=STEPS, disp=False)
     assert best is not None
     return best
 
@@ -61,8 +61,8 @@ def maximum_events(
     asked = [k for k, node in enumerate(trail.nodes) if node.kind == "asked"]
     nodes = tuple(trail.nodes[k] for k in asked)
     for k in interior_maxima(nodes):
-        # Where a fold lies in between, the loss turns because the branch ends there: no slope is zero.
-        if any(nodes[k + 1].distance <= fold <= nodes[k].distance for fold, _ in trail.folds):
+        # Where a fold lies in between, the two slopes belong to two branches, and need not vanish between them.
+        if any(nodes[k + 1].distance <= fold < nodes[k].distance for fold, _ in trail.folds):
             continue
         distance, found, slope = refine(objective, surface, (nodes[k], nodes[k + 1]), limits, solver)
         gradient = float(jnp.linalg.norm(found.gradient))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Scalar
 from saddlescope.problem.activations import activation
 from saddlescope.problem.networks import Perceptron
 
-# J is laid out for all samples of a chunk at once, up to so many numbers (32 MB).
+# J is laid out for all samples of a chunk at once, up to so many numbers (32 MB), and so are its parts.
 NUMBERS = 2**22
 
 
