@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
 from saddlescope.errors import SettingsError
-from saddlescope.numerics.continuation import Limits, settle
+from saddlescope.numerics.continuation import Limits, settle, slope_at
 from saddlescope.numerics.creased import share_of_step
 from saddlescope.numerics.newton import CONVERGED
 from saddlescope.numerics.tangent import Unconstrained
@@ -126,6 +126,40 @@ def test_from_the_minimiser_itself_nothing_moves_and_a_wrong_crease_is_let_go():
         freed = settle(problem, plane, corner, jnp.asarray(0.0), limits, "creased")
         assert int(freed.status) == CONVERGED
         np.testing.assert_allclose(np.asarray(freed.x), np.asarray(right), atol=1e-9)
+
+
+class FirstEntry(eqx.Module):
+    """The surfaces x_0 = d."""
+
+    def free(self, x):
+        return jnp.ones_like(x).at[0].set(0.0)
+
+    def normals(self, x):
+        return jnp.zeros((0, x.shape[0]))
+
+    def curvature_product(self, x, multipliers, v):
+        del x, multipliers
+        return jnp.zeros_like(v)
+
+    def retract(self, x, d):
+        return x.at[0].set(d)
+
+
+def test_the_slope_along_held_creases_is_the_difference_quotient_of_the_minimum():
+    with float64():
+        problem = folded(3, 8, 6, 0.3)
+        limits = Limits(jnp.asarray(1e-10), jnp.asarray(10.0), jnp.asarray(300))
+
+        def minimum(d):
+            return settle(problem, FirstEntry(), jnp.zeros(8), jnp.asarray(d), limits, "creased")
+
+        here = minimum(0.3)
+        assert (np.abs(np.asarray(problem.heights(here.x))) < 1e-9).any()  # a crease is held
+        slope = float(slope_at(problem, FirstEntry(), here, jnp.asarray(0.3), "creased"))
+        quotient = (float(minimum(0.3 + 1e-5).value) - float(minimum(0.3 - 1e-5).value)) / 2e-5
+        assert slope == pytest.approx(quotient, rel=1e-6)
+        without = float(slope_at(problem, FirstEntry(), here, jnp.asarray(0.3), "newton"))
+        assert without != pytest.approx(quotient, rel=1e-3)
 
 
 NUMBERS = st.floats(-3.0, 3.0).map(lambda number: round(number, 3))
