@@ -129,12 +129,12 @@ def _eigenvalues(matrix):
 
 def foreseen(case: Case, product: float) -> float:
     """Return a guess of one dense step's seconds: the Hessian, measured where it can be, and its eigenvalues."""
-    side = max(8, case.size // 4)  # four times as large, 64 times as long
+    side = max(8, min(400, case.size // 4))
     matrix = np.random.default_rng(0).normal(size=(side, side))
     hessian = case.size * product  # where it is written out it takes less
     if hessian < 4 * STEP:
         hessian = compiled(lambda o, x: o.hessian(x), case.objectives["newton"], case.start)
-    return hessian + 64 * compiled(_eigenvalues, jnp.asarray(matrix + matrix.T))
+    return hessian + (case.size / side) ** 3 * compiled(_eigenvalues, jnp.asarray(matrix + matrix.T))
 
 
 def told(seconds: float, found=None) -> str:
