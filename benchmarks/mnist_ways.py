@@ -22,21 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from machine import head
-from mnist_speed import timed
+from mnist_speed import Case, case, timed
 
 from saddlescope.numerics.continuation import Limits, Track, embark, evaluate, march, settle
 from saddlescope.numerics.memory import Memory
-from saddlescope.paths.constraint import PairObjective, PairSurface
-from saddlescope.paths.follow import distances_between
+from saddlescope.paths.constraint import PairObjective
 from saddlescope.precision import float64
 from saddlescope.problem.data import teacher_data
-from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import mnist
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.gauge import most_similar_pair
-from saddlescope.training.train import train
 
 PATIENCE, MOST = 12, 100  # iterations of one correction at most, on a path and alone: ours takes three
 SECONDS = 75.0  # after which a way goes to no further distance
@@ -69,8 +63,9 @@ def forget(track: Track) -> Track:
     return track._replace(memory=Memory(none, none, none[:, 0], jnp.asarray(0)))
 
 
-def follow(way: Way, surface: PairSurface, start: Array, distances: np.ndarray, last: int, limits: Limits) -> Spent:
+def follow(way: Way, this: Case, last: int, limits: Limits) -> Spent:
     """March to every distance, or every n-th, and fill the others in."""
+    surface, start, distances = this.surface, this.start, this.distances
     full = jnp.asarray(way.every * np.log(distances[0] / distances[1]))
     track = embark(way.objective, surface, start, surface.start, full, "krylov")
     track = track if way.remembers else forget(track)
@@ -99,10 +94,11 @@ def follow(way: Way, surface: PairSurface, start: Array, distances: np.ndarray, 
     return spent
 
 
-def once(way: Way, surface: PairSurface, start: Array, distances: np.ndarray, limits: Limits) -> Spent:
+def once(way: Way, this: Case, last: int, limits: Limits) -> Spent:
     """Correct at the first distance only, without strides."""
-    found = settle(way.objective, surface, start, jnp.asarray(distances[1]), limits, "krylov")
-    return Spent(int(found.iterations), int(found.products), {0: start, 1: found.x})
+    del last
+    found = settle(way.objective, this.surface, this.start, jnp.asarray(this.distances[1]), limits, "krylov")
+    return Spent(int(found.iterations), int(found.products), {0: this.start, 1: found.x})
 
 
 def main() -> None:
@@ -113,31 +109,19 @@ def main() -> None:
     parser.add_argument("--only", default="", help="ways whose names hold these words")
     options = parser.parse_args()
     head("jax", "numpy")
-    data = mnist("train")
-    network = Perceptron((784, options.width, options.width, 10), "tanh")
-    teacher = train(Problem(network, data, loss="cross_entropy"), adam_steps=300, max_newton=0).parameters
-    problem = Problem(network, teacher_data(network, teacher, data.inputs), loss="normalised")
-    neurons = network.neurons(2)
-    pair = most_similar_pair(teacher, neurons, homogeneous=False)
 
     def part(share: float) -> Problem:
-        count = int(share * len(data.inputs))
-        rows = np.sort(np.random.default_rng(0).permutation(len(data.inputs))[:count])
-        return Problem(network, teacher_data(network, teacher, data.inputs[rows]), loss="normalised").in_single()
+        """Return the problem on a part of the images, in single precision; the teacher is where the path starts."""
+        network = ours.problem.network
+        teacher = network.layout.unflatten_numpy(np.asarray(ours.coordinates.unrotate(this.start)))
+        images = mnist("train").inputs
+        rows = np.sort(np.random.default_rng(0).permutation(len(images))[: int(share * len(images))])
+        return Problem(network, teacher_data(network, teacher, images[rows]), loss="normalised").in_single()
 
     with float64():
-        coordinates = PairCoordinates.of(neurons, network.layout, pair)
-        theta = network.layout.flatten(teacher)
-        ours = PairObjective(problem, coordinates, factors(problem, theta), problem.in_single())
-        start = coordinates.rotate(theta)
-        surface = PairSurface.of(coordinates, start, "tied", unit_incoming=False)
-        distances = distances_between(float(surface.start), 1e-4, 100)
-        radius = jnp.asarray(0.05 * float(jnp.linalg.norm(start)))
-        first = evaluate(ours, surface, start, jnp.asarray(distances[1]), jnp.asarray(0.0), "krylov")
-        limits = Limits(jnp.asarray(1e-4 * float(first.residual)), radius, jnp.asarray(PATIENCE))
-        gradient = timed(eqx.filter_jit(lambda o, x: o.value_and_gradient(x)), ours, start)
-        print(f"# 784-{options.width}-{options.width}-10 tanh, pair {pair}, tolerance {float(limits.tolerance):.2e}")
-        print(f"# one gradient {1e3 * gradient:.0f} ms")
+        this = case(options.width, "tanh", 1e-4)
+        ours, limits = this.objective, this.limits._replace(iterations=jnp.asarray(PATIENCE))
+        gradient = timed(eqx.filter_jit(lambda o, x: o.value_and_gradient(x)), ours, this.start)
         print(
             "way                               iterations products  product/gradient  passes  met       worst  seconds"
         )
@@ -157,20 +141,16 @@ def main() -> None:
         for name, way in ways.items():
             if options.only not in name:
                 continue
-            product = timed(eqx.filter_jit(lambda o, x: o.model_product(x, x)), way.objective, start) / gradient
-            none = limits._replace(iterations=jnp.asarray(0))  # the first call compiles
-            if way.marches:
-                follow(way, surface, start, distances, way.every, none)
-            else:
-                once(way, surface, start, distances, none)
+            product = timed(eqx.filter_jit(lambda o, x: o.model_product(x, x)), way.objective, this.start) / gradient
+            run, most = (follow, limits) if way.marches else (once, limits._replace(iterations=jnp.asarray(MOST)))
+            run(way, this, way.every, limits._replace(iterations=jnp.asarray(0)))  # compiles
             began = time.perf_counter()
-            if way.marches:
-                spent = follow(way, surface, start, distances, options.distances, limits)
-            else:
-                spent = once(way, surface, start, distances, limits._replace(iterations=jnp.asarray(MOST)))
+            spent = run(way, this, options.distances, most)
             seconds = time.perf_counter() - began
             residuals = [
-                float(evaluate(ours, surface, x, jnp.asarray(distances[k]), limits.tolerance, "krylov").residual)
+                float(
+                    evaluate(ours, this.surface, x, jnp.asarray(this.distances[k]), limits.tolerance, "krylov").residual
+                )
                 for k, x in sorted(spent.points.items())[1:]
             ]
             met = sum(residual <= float(limits.tolerance) for residual in residuals)

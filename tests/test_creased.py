@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
+from references.surfaces import FirstEntry
 from saddlescope.errors import SettingsError
 from saddlescope.numerics.continuation import Limits, settle, slope_at
 from saddlescope.numerics.creased import share_of_step
@@ -126,23 +127,6 @@ def test_from_the_minimiser_itself_nothing_moves_and_a_wrong_crease_is_let_go():
         freed = settle(problem, plane, corner, jnp.asarray(0.0), limits, "creased")
         assert int(freed.status) == CONVERGED
         np.testing.assert_allclose(np.asarray(freed.x), np.asarray(right), atol=1e-9)
-
-
-class FirstEntry(eqx.Module):
-    """The surfaces x_0 = d."""
-
-    def free(self, x):
-        return jnp.ones_like(x).at[0].set(0.0)
-
-    def normals(self, x):
-        return jnp.zeros((0, x.shape[0]))
-
-    def curvature_product(self, x, multipliers, v):
-        del x, multipliers
-        return jnp.zeros_like(v)
-
-    def retract(self, x, d):
-        return x.at[0].set(d)
 
 
 def test_the_slope_along_held_creases_is_the_difference_quotient_of_the_minimum():

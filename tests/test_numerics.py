@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from references.surfaces import FirstEntry
 from saddlescope.numerics.continuation import Limits, embark, evaluate, march, settle
 from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, OUTCOMES
 from saddlescope.numerics.tangent import Unconstrained, tangent
@@ -53,23 +54,6 @@ class Sphere(eqx.Module):
 
     def retract(self, x, d):
         return x * d / jnp.linalg.norm(x)
-
-
-class FirstEntry(eqx.Module):
-    """x[0] = d: a parameter of the function, held during the minimisation."""
-
-    def free(self, x):
-        return jnp.ones_like(x).at[0].set(0.0)
-
-    def normals(self, x):
-        return jnp.zeros((0, x.shape[0]))
-
-    def curvature_product(self, x, multipliers, v):
-        del x, multipliers
-        return jnp.zeros_like(v)
-
-    def retract(self, x, d):
-        return x.at[0].set(d)
 
 
 def limits(tolerance=1e-10, radius=0.5, iterations=200):

@@ -38,7 +38,7 @@ class Unexpressed(NamedTuple):
             room: how many pairs to return.
         """
         gram = h.T @ h / len(h)
-        precision = np.linalg.inv(gram + _ridge(gram))
+        precision = np.linalg.inv(gram + _ridge(gram) * np.eye(len(gram)))
         pairs = np.stack(np.triu_indices(len(sizes), 1), axis=1)
         across = pairs[:, :, None], pairs[:, None, :]
         variances, inner = np.linalg.inv(precision[across]), sizes[across]
@@ -80,11 +80,11 @@ class Unexpressed(NamedTuple):
         """Return V, c and v of one pair by regression on the columns without the pair."""
         rest = np.setdiff1d(np.arange(len(self.gram)), pair)
         known = np.concatenate([self.gram[pair], moments])[:, rest]
-        inner = self.gram[np.ix_(rest, rest)]
-        products = known @ np.linalg.solve(inner + _ridge(self.gram)[: len(rest), : len(rest)], known.T)
+        inner = self.gram[np.ix_(rest, rest)] + _ridge(self.gram) * np.eye(len(rest))
+        products = known @ np.linalg.solve(inner, known.T)
         variances = self.gram[np.ix_(pair, pair)] - products[:2, :2]
         return variances, moments[:, pair] - products[2:, :2], squares - np.diag(products)[2:]
 
 
-def _ridge(gram: np.ndarray) -> np.ndarray:
-    return RIDGE * np.mean(np.diag(gram)) * np.eye(len(gram))
+def _ridge(gram: np.ndarray) -> float:
+    return RIDGE * float(np.mean(np.diag(gram)))
