@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from saddlescope.errors import NonFiniteError, ShapeError
+from saddlescope.errors import DataError, NonFiniteError, ShapeError
 
 Parameters = Mapping[str, Any]
 """A parameter set: arrays (NumPy or JAX) by PyTorch's names, such as ``0.weight``. Never changed in place."""
@@ -75,9 +75,56 @@ class Layout:
         return {n: p.reshape(lead + s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
 
 
+def from_user(value: Any, name: str) -> np.ndarray:
+    """Return a user's array, of whatever library, as a NumPy array: values as they are, half types widened exactly.
+
+    A torch tensor is detached and brought from its device; bfloat16 and the 8-bit floats, which NumPy does not know,
+    become float32, which holds each of their values.
+
+    Args:
+        value: an array of NumPy, JAX or torch, or nested sequences of numbers.
+        name: what it is, for the error's text.
+
+    Raises:
+        DataError: a masked entry, rows of unequal length, a tensor without values, or something that is no array.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        masked = int(np.ma.count_masked(value))
+        if masked:
+            where = [int(i) for i in np.argwhere(np.ma.getmaskarray(value))[0]]
+            raise DataError(
+                "the array has masked entries",
+                name=f"{name}{where}",
+                value=f"masked, one of {masked}",
+                expected="an array without a mask",
+                advice="Drop these rows, or put numbers in their place",
+            )
+        value = value.data
+    try:
+        array = np.asarray(_from_torch(value))
+    except (ValueError, TypeError, RuntimeError) as error:  # NotImplementedError of torch's meta device is the second
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise DataError(
+            f"this cannot be read as an array ({error})", name=f"type of {name}", value=kind, expected="real numbers"
+        ) from error
+    if array.dtype.kind == "V" and array.dtype.names is None and jnp.issubdtype(array.dtype, jnp.floating):
+        return array.astype(np.float32)
+    return array
+
+
+def _from_torch(value: Any) -> Any:
+    """Return a torch tensor as a NumPy array, anything else as it is; torch itself is not imported."""
+    if type(value).__module__.split(".")[0] != "torch" or not hasattr(value, "detach"):
+        return value
+    dense = value.detach().cpu().resolve_conj().resolve_neg()
+    dense = dense.dequantize() if dense.is_quantized else dense.to_dense()
+    unknown = dense.is_floating_point() and str(dense.dtype) not in ("torch.float16", "torch.float32", "torch.float64")
+    return (dense.float() if unknown else dense).numpy()
+
+
 def to_numpy(parameters: Parameters) -> dict[str, np.ndarray]:
     """Copy a parameter set into contiguous float64 NumPy arrays, the form in which results are handed out."""
-    return {n: np.ascontiguousarray(np.asarray(jax.device_get(v)), dtype=np.float64) for n, v in parameters.items()}
+    return {n: np.array(from_user(jax.device_get(v), n), dtype=np.float64, order="C") for n, v in parameters.items()}
 
 
 def require_finite(parameters: Parameters, what: str) -> None:
@@ -85,15 +132,19 @@ def require_finite(parameters: Parameters, what: str) -> None:
 
     Raises:
         NonFiniteError: an entry is not finite.
+        DataError: an array that is masked, or not of real numbers.
     """
     for name, value in parameters.items():
-        finite = np.isfinite(np.asarray(value))
+        array = from_user(value, name)
+        if array.dtype.kind not in "fiu":
+            raise DataError("not numbers", name=f"type of {name}", value=array.dtype, expected="real numbers")
+        finite = np.isfinite(array)
         if not finite.all():
             where = tuple(int(i) for i in np.argwhere(~finite)[0])
             raise NonFiniteError(
                 f"{what} holds {int((~finite).sum())} numbers that are not finite",
                 name=f"{name}{list(where)}",
-                value=np.asarray(value)[where],
+                value=array[where],
                 expected="finite numbers",
             )
 

@@ -1,10 +1,13 @@
 """Every exception that a user can meet, with one way to word them.
 
 The text is always ``<what is wrong>: <name>=<value>; expected <form>. <what to do>.`` so that one line on the
-command line is enough. Each exception keeps the offending value, so that a caller can look at it.
+command line is enough. Each exception keeps the offending value, so that a caller can look at it; the text holds
+no more of a long one than its beginning and end.
 """
 
 from typing import Any
+
+from saddlescope.printable import VALUE, clipped
 
 
 class SaddlescopeError(Exception):
@@ -21,11 +24,11 @@ class SaddlescopeError(Exception):
     ) -> None:
         self.name = name
         self.value = value
-        text = what
+        text = clipped(what, 2 * VALUE)
         if name is not None:
-            text += f": {name}={value!s}"
+            text += f": {clipped(name, VALUE)}={clipped(value, VALUE)}"
         if expected is not None:
-            text += f"; expected {expected}"
+            text += f"; expected {clipped(expected, VALUE)}"
         text += "."
         if advice is not None:
             text += f" {advice}" if advice.endswith(("?", ".")) else f" {advice}."

@@ -5,8 +5,8 @@ everything that the public verbs return is a NumPy array or a Python number.
 """
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import ParamSpec, TypeVar
 
 import jax
@@ -15,13 +15,31 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def float64() -> AbstractContextManager[None]:
-    """Return a context manager in which JAX computes in float64; the caller's setting comes back on leaving."""
-    return jax.enable_x64(True)
+@contextmanager
+def float64() -> Iterator[None]:
+    """Enter float64 and JAX's own defaults of all that decides a result; the caller's settings come back on leaving.
+
+    A host program may have set any of them for its own code. Here infinities and NaN are ordinary values that are
+    looked at (a far step of a search, a masked minimum), scalars and vectors are broadcast, integers meet floats, and
+    whole solves are compiled loops.
+    """
+    with ExitStack() as stack:
+        for setting in (
+            jax.enable_x64(True),
+            jax.debug_nans(False),
+            jax.debug_infs(False),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+            jax.default_matmul_precision(None),
+            jax.disable_jit(False),
+            jax.transfer_guard("allow"),
+        ):
+            stack.enter_context(setting)
+        yield
 
 
 def in_float64(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a public verb so that it runs in float64 whatever the caller's JAX setting."""
+    """Decorate a public verb so that it runs in float64 whatever the caller's JAX settings."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -95,7 +95,7 @@ def certify(
         "weight_decay": weight_decay,
         "norm_barrier": norm_barrier,
     }
-    problem, point, path = _point(run, net, data, words)
+    problem, point, path = _point(run, net, data, words, quiet=quiet or json)
     found = None
     if point is not None:
         found = certify_point(problem, point, gradient_tolerance=gradient_tolerance, steps=steps)
@@ -114,14 +114,18 @@ def certify(
     return 0 if found is not None and found.verdict.value not in ("undecided", "not-critical") else 1
 
 
-def _point(run: Path | None, net: Path | None, data: str | None, words: dict[str, Any]) -> "tuple[Problem, Any, Any]":
+def _point(
+    run: Path | None, net: Path | None, data: str | None, words: dict[str, Any], *, quiet: bool
+) -> "tuple[Problem, Any, Any]":
     """Return the problem, the point (None: the run has none) and the path (None without a run)."""
     if run is None:
         if net is None or data is None:
             raise SettingsError("nothing to certify", name="run", value=run, expected="RUN, or --net and --data")
         from saddlescope.cli.path import problem_of
 
-        problem, parameters, _ = problem_of(net, data, **words)
+        problem, parameters, own = problem_of(net, data, **words)
+        if "doubt" in own:
+            say(f"warning: {own['doubt']}", quiet=quiet)
         return problem, parameters, None
     given = sorted(name for name, value in words.items() if value)
     if given:

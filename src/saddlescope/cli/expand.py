@@ -80,8 +80,9 @@ def expand(
     from saddlescope.problem.weights import load_weights, save_weights
     from saddlescope.resize.expand import expand as run
 
-    network, parameters = load_weights(net, activation=activation)
-    inputs = load_data(data).inputs
+    rows = load_data(data)
+    inputs = rows.inputs
+    network, parameters = load_weights(net, activation=activation, data=rows)
     found = run(
         network,
         parameters,
@@ -92,7 +93,7 @@ def expand(
         inputs=inputs,
         seed=seed,
     )
-    save_weights(out, found.network, found.parameters, overwrite=overwrite)
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net)
     if json:
         print_json(
             {

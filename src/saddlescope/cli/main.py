@@ -27,6 +27,7 @@ from saddlescope.cli.study import study
 from saddlescope.cli.train import train
 from saddlescope.cli.walk import walk
 from saddlescope.errors import SaddlescopeError
+from saddlescope.printable import LINE, clipped, one_line
 
 
 def _version() -> str:
@@ -54,8 +55,9 @@ def build() -> App:
     return app
 
 
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+def _tell(text: str) -> None:
+    """Print an error: one line of bounded length, nothing in it that a terminal would obey."""
+    sys.stderr.write(clipped(one_line(text), LINE) + "\n")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,13 +73,13 @@ def run(arguments: Sequence[str]) -> int:
     except (SaddlescopeError, CycloptsError) as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {_one_line(str(error))}\n")
+        _tell(f"error: {error}")
         return 2
     except Exception as error:
         if debug:
             raise
         whose = "" if isinstance(error, OSError | MemoryError) else " (a fault of saddlescope; --debug shows where)"
-        sys.stderr.write(f"error: {type(error).__name__}: {_one_line(str(error))}{whose}\n")
+        _tell(f"error: {type(error).__name__}: {clipped(one_line(error), LINE // 2)}{whose}")
         return 2
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from saddlescope.errors import RecordExistsError, SettingsError, StorageError
+from saddlescope.printable import printable
 
 
 def numbers(word: str, what: str, example: str) -> tuple[int, ...]:
@@ -136,7 +137,7 @@ def write_json(path: Path, value: Any) -> None:
 def say(text: str, *, quiet: bool = False) -> None:
     """Print a line for people on standard error."""
     if not quiet:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
 
 
 def command_line(*words: str, **options: Any) -> str:

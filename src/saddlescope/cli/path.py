@@ -148,21 +148,25 @@ def problem_of(
     Raises:
         SaddlescopeError: a file that cannot be used, or words that do not fit together.
     """
+    from saddlescope.problem.agreement import doubt
     from saddlescope.problem.data import teacher_data
     from saddlescope.problem.problem import Problem
     from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import load_weights, weights_notes
+    from saddlescope.problem.weights import load_weights, stated_accuracy, weights_notes
 
-    network, parameters = load_weights(net, activation=activation)
     rows = load_data(data)
+    network, parameters = load_weights(net, activation=activation, data=rows)
     own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
     if own and loss == "cross-entropy":
         raise SettingsError("cross-entropy needs the data's labels", name="target", value=target, expected="data")
+    given = rows
     if own:
         rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
-    words = {"network": str(net), "data": data, "target": "network" if own else "data"}
     notes = weights_notes(net)
-    told = {name: notes[key] for name, key in (("seed", "seed"), ("trained by", "command")) if key in notes}
+    why = doubt(network, parameters, given, accuracy=stated_accuracy(notes), weight_decay=weight_decay, targets=not own)
+    words = {"network": str(net), "data": data, "target": "network" if own else "data"}
+    told = {} if why is None else {"doubt": why}
+    told |= {name: notes[key] for name, key in (("seed", "seed"), ("trained by", "command")) if key in notes}
     return problem, parameters, {**words, **told}

@@ -63,10 +63,11 @@ def reduce(
     from saddlescope.problem.weights import load_weights, save_weights
     from saddlescope.resize.reduce import reduce as run
 
-    network, parameters = load_weights(net, activation=activation)
-    inputs = load_data(data).inputs
+    rows = load_data(data)
+    inputs = rows.inputs
+    network, parameters = load_weights(net, activation=activation, data=rows)
     found = run(network, parameters, inputs, tolerance=tolerance, drop_dead=drop_dead)
-    save_weights(out, found.network, found.parameters, overwrite=overwrite)
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net)
     if json:
         print_json(
             {

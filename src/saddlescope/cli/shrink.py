@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saddlescope.cli.options import free_file, one_of, print_json
+from saddlescope.cli.options import free_file, one_of, print_json, say
 from saddlescope.cli.path import problem_of
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
@@ -107,7 +107,7 @@ def shrink(
     )
     with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
         found = run(problem, parameters, widths=wanted, max_loss=max_loss, settings=settings, progress=progress)
-    save_weights(out, found.network, found.parameters, overwrite=overwrite)
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net)
 
     if json:
         kept = ("loss_start", "gradient_norm_start", "accuracy_start", "loss", "gradient_norm", "accuracy", "reached")
@@ -121,6 +121,8 @@ def shrink(
         print_json(
             plain({**document, "evaluations": found.evaluations, "seconds": found.seconds, **own, "out": str(out)})
         )
+    if "doubt" in own:
+        say(f"warning: {own['doubt']}", quiet=quiet or json)
     show(_told(found, out), quiet=quiet or json, verbose=verbose)
     return 0 if found.reached else 1
 

@@ -55,6 +55,7 @@ def path_json(path: Path) -> dict[str, Any]:
             "events": [vars(event) for event in path.events],
             "evaluations": path.evaluations,
             "seconds": path.seconds,
+            "doubt": path.problem.get("doubt"),
         }
     )
 
@@ -90,7 +91,8 @@ def _path_rows(path: Path) -> list[tuple[str, str]]:
     (l, m), point, asked = path.pair, path.permutation_point, path.kinds == "asked"
     scale = ", scale fixed (unit incoming vectors)" if path.gauge != "none" else ""
     how = f"{path.settings.distance} distance{scale}; solver {path.solver}"
-    rows = [("path", f"layer {path.layer}, neurons {l} and {m}; {how}")]
+    rows = [("warning", str(path.problem["doubt"]))] if "doubt" in path.problem else []
+    rows.append(("path", f"layer {path.layer}, neurons {l} and {m}; {how}"))
     if point is not None:
         rows.append(("permutation point", f"loss {point.loss:.8g}, gradient norm {point.gradient_norm:.2e}"))
     rows.append(("barrier", f"{path.barrier:.8g}, the highest loss on the path; {path.losses[0]:.3g} at the start"))

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from saddlescope.printable import printable
+
 GOOD, BAD, DOUBT, SOFT, PLAIN = "32", "31", "33", "2", "0"
 # Narrower than this a table's right column is not wrapped.
 NARROWEST = 40
@@ -53,6 +55,7 @@ def shade(good: bool | None) -> str:
 
 def table(rows: Rows) -> list[str]:
     """Return rows as aligned lines; a name that repeats is written once; long values wrap on a terminal."""
+    rows = [(printable(name), printable(value)) for name, value in rows]
     names = [name if k == 0 or rows[k - 1][0] != name else "" for k, (name, _) in enumerate(rows)]
     wide = max((len(name) for name, _ in rows), default=0)
     lines = []
@@ -73,9 +76,9 @@ def show(told: Told, *, quiet: bool = False, verbose: bool = False) -> None:
     """Print an answer on standard error; with ``verbose`` its details, and what computed it."""
     if quiet:
         return
-    lines = [paint(line, shade(told.good)) for line in _wrapped(told.verdict, 0)]
+    lines = [paint(line, shade(told.good)) for line in _wrapped(printable(told.verdict), 0)]
     for reason in told.reasons:
-        first, *others = _wrapped(reason, len("  because "))
+        first, *others = _wrapped(printable(reason), len("  because "))
         lines += [f"  because {first}", *(" " * len("  because ") + other for other in others)]
     lines += table([*told.rows, *(told.details if verbose else ())])
     _print(lines)

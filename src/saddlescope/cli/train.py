@@ -97,8 +97,11 @@ def train(
             tolerance=tolerance,
             progress=progress,
         )
-    save_weights(out, network, result.parameters, overwrite=overwrite, notes={"seed": str(seed), "command": command})
     accuracy = problem.accuracy(result.parameters)
+    notes = {"seed": str(seed), "command": command}
+    if accuracy is not None:
+        notes["accuracy"] = repr(accuracy)
+    save_weights(out, network, result.parameters, overwrite=overwrite, notes=notes)
     if json:
         print_json(training_json(result, accuracy, out))
     show(training_told(result, accuracy, out, seed=seed), quiet=quiet or json, verbose=verbose)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from saddlescope.arrays import require_finite, to_numpy
+from saddlescope.arrays import from_user, require_finite, to_numpy
 from saddlescope.critical.groups import CLOSE
 from saddlescope.critical.result import Certificate, Inertia, Kind
 from saddlescope.critical.scene import Scene, kink, scene_of
@@ -87,7 +87,7 @@ def certify(
         )
     problem.network.check(given)
     require_finite(given, "the point")
-    coarse = any(np.asarray(value).dtype.itemsize < 8 for value in given.values())
+    coarse = any(from_user(value, name).dtype.itemsize < 8 for name, value in given.items())
     scene = scene_of(problem, to_numpy(given), close)
     reasons = list(scene.reasons)
     dense = scene.parts.size <= dense_limit

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from saddlescope.arrays import Parameters, fingerprint
+from saddlescope.arrays import Parameters, fingerprint, from_user, to_numpy
 from saddlescope.errors import DataError, NonFiniteError, ShapeError
 from saddlescope.precision import float64
 
@@ -18,8 +18,11 @@ CHUNK = 8192
 class Data:
     """Inputs (samples, n_0), targets (samples, n_d) or None, labels (samples,) or None, and a name for people.
 
+    ``outputs`` (samples, n_d) are what the user's own program computed for these inputs: a network that is opened
+    with the data is compared with them (`agreement.require_agreement`). All arrays are copies, and read-only.
+
     Raises:
-        DataError: no samples, no input columns, or labels that are not whole numbers.
+        DataError: no samples, no input columns, masked entries, or labels that are not whole numbers within int64.
         ShapeError: arrays of wrong dimension, or with different numbers of samples.
         NonFiniteError: NaN or infinity.
     """
@@ -28,15 +31,16 @@ class Data:
     targets: np.ndarray | None = None
     labels: np.ndarray | None = None
     name: str = "data"
+    outputs: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check, and bring the arrays into float64 and int64."""
-        object.__setattr__(self, "inputs", _matrix(self.inputs, "inputs"))
-        if self.targets is not None:
-            targets = np.asarray(self.targets)
-            targets = targets[:, None] if targets.ndim == 1 else targets
-            object.__setattr__(self, "targets", _matrix(targets, "targets"))
-            _same_length(self.inputs, self.targets, "targets")
+        object.__setattr__(self, "inputs", _matrix(from_user(self.inputs, "inputs"), "inputs"))
+        for name in ("targets", "outputs"):
+            if getattr(self, name) is not None:
+                rows = from_user(getattr(self, name), name)
+                object.__setattr__(self, name, _matrix(rows[:, None] if rows.ndim == 1 else rows, name))
+                _same_length(self.inputs, getattr(self, name), name)
         if self.labels is not None:
             object.__setattr__(self, "labels", _labels(self.labels))
             _same_length(self.inputs, self.labels, "labels")
@@ -44,12 +48,12 @@ class Data:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all arrays."""
-        arrays = {"inputs": self.inputs, "targets": self.targets, "labels": self.labels}
-        return fingerprint({name: array for name, array in arrays.items() if array is not None})
+        names = ("inputs", "targets", "labels", "outputs")
+        arrays = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return fingerprint(arrays)
 
 
-def _matrix(value: Any, name: str) -> np.ndarray:
-    array = np.asarray(value)
+def _matrix(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise DataError("not numbers", name=f"type of {name}", value=array.dtype, expected="real numbers")
     if array.ndim != 2:
@@ -63,8 +67,8 @@ def _matrix(value: Any, name: str) -> np.ndarray:
             value=array.shape,
             expected="at least one sample and column",
         )
-    array = np.ascontiguousarray(array, dtype=np.float64)
-    finite = np.isfinite(array)
+    own = _frozen(array, np.float64)
+    finite = np.isfinite(own)
     if not finite.all():
         row, column = (int(i) for i in np.argwhere(~finite)[0])
         raise NonFiniteError(
@@ -73,21 +77,43 @@ def _matrix(value: Any, name: str) -> np.ndarray:
             value=array[row, column],
             expected="finite numbers",
         )
-    return array
+    return own
+
+
+def _frozen(array: np.ndarray, kind: type) -> np.ndarray:
+    """Return the array as one that nobody can write to; a copy, unless it is such a one already."""
+    if array.dtype == kind and array.flags.owndata and array.flags.c_contiguous and not array.flags.writeable:
+        return array
+    with np.errstate(over="ignore"):  # what float64 does not hold becomes infinite, and is refused as that
+        own = np.array(array, dtype=kind, order="C")
+    own.flags.writeable = False
+    return own
 
 
 def _labels(value: Any) -> np.ndarray:
-    array = np.asarray(value)
+    array = from_user(value, "labels")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
         raise ShapeError(
             "an array of the wrong dimension", name="shape of labels", value=array.shape, expected="(samples,)"
         )
-    whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and bool(np.all(array == np.round(array))))
-    if not whole:
+    if array.dtype.kind not in "iubf":
         raise DataError("labels must be whole numbers", name="type of labels", value=array.dtype, expected="integers")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    good = np.ones(array.shape, bool)
+    if array.dtype.kind == "u":
+        good = array <= np.uint64(np.iinfo(np.int64).max)  # a cast would make larger ones negative
+    elif array.dtype.kind == "f":
+        good = np.isfinite(array) & (np.abs(array) < 2.0**63) & (np.trunc(array) == array)
+    if not good.all():
+        first = int(np.argmin(good))
+        raise DataError(
+            "labels must be whole numbers",
+            name=f"labels[{first}]",
+            value=array[first],
+            expected="an integer of 64 bits",
+        )
+    return _frozen(array, np.int64)
 
 
 def _same_length(inputs: np.ndarray, other: np.ndarray | None, name: str) -> None:
@@ -107,7 +133,8 @@ def teacher_data(
         NonFiniteError: an output is not finite.
     """
     network.check(parameters)
-    inputs = _matrix(inputs, "inputs")
+    inputs = _matrix(from_user(inputs, "inputs"), "inputs")
+    parameters = to_numpy(parameters)
     if inputs.shape[1] != network.widths[0]:
         raise ShapeError(
             "data and network do not fit",
@@ -115,9 +142,16 @@ def teacher_data(
             value=inputs.shape[1],
             expected=str(network.widths[0]),
         )
+    targets = network_outputs(network, parameters, inputs)
+    targets.flags.writeable = False  # `Data` takes it over, without a copy
+    return Data(inputs, targets, labels, name)
+
+
+def network_outputs(network: Any, parameters: Parameters, inputs: np.ndarray) -> np.ndarray:
+    """Return a network's outputs in float64, in chunks of bounded memory."""
     with float64():
         rows = [
             np.asarray(network.apply(parameters, jnp.asarray(inputs[first : first + CHUNK])))
             for first in range(0, len(inputs), CHUNK)
         ]
-    return Data(inputs, np.concatenate(rows), labels, name)
+    return np.concatenate(rows)

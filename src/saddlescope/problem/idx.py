@@ -42,7 +42,7 @@ def _bytes(path: Path) -> bytes:
         raise DataError(
             "a file cannot be read", name="file", value=path, expected=f"a readable file ({error.strerror})"
         ) from error
-    if raw[:2] != b"\x1f\x8b":
+    if raw[:2] != b"\x1f\x8b" and path.suffix != ".gz":
         return raw
     try:
         return gzip.decompress(raw)

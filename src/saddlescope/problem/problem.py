@@ -48,14 +48,14 @@ def _check(network: Any, data: Any, loss: Any) -> None:
         raise SettingsError(
             "unknown loss", name="loss", value=loss, expected=f"{', '.join(losses.BY_NAME)}, or a function"
         )
-    if loss == "cross_entropy":
-        if data.labels is None:
-            raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer a sample")
+    if loss == "cross_entropy" and data.labels is None:
+        raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer a sample")
+    if data.labels is not None and isinstance(loss, str):  # a user's own loss may take labels of any meaning
         top, low = int(data.labels.max()), int(data.labels.min())
         if low < 0 or top >= outputs:
             bad = low if low < 0 else top
             raise ShapeError("a label has no output", name="label", value=bad, expected=f"0 to {outputs - 1}")
-    elif isinstance(loss, str):
+    if isinstance(loss, str) and loss != "cross_entropy":
         if data.targets is None:
             raise ShapeError(
                 "this loss needs targets",
@@ -236,27 +236,28 @@ class Problem(eqx.Module):
     def loss_of(self, parameters: Parameters) -> float:
         """Return the loss of a parameter set."""
         self.network.check(parameters)
-        return float(_value(self, self.network.layout.flatten(parameters)))
+        return float(_value(self, self.network.layout.flatten(to_numpy(parameters))))
 
     @in_float64
     def gradient_of(self, parameters: Parameters) -> dict[str, np.ndarray]:
         """Return the gradient of the loss, array by array."""
         self.network.check(parameters)
         layout = self.network.layout
-        return to_numpy(layout.unflatten(_gradient(self, layout.flatten(parameters))))
+        return to_numpy(layout.unflatten(_gradient(self, layout.flatten(to_numpy(parameters)))))
 
     @in_float64
     def outputs_of(self, parameters: Parameters) -> np.ndarray:
         """Return the network's outputs, (samples, outputs), in the data's order."""
         self.network.check(parameters)
-        return np.asarray(_outputs(self, self.network.layout.flatten(parameters)))
+        return np.asarray(_outputs(self, self.network.layout.flatten(to_numpy(parameters))))
 
     @in_float64
     def accuracy(self, parameters: Parameters) -> float | None:
         """Return the share of samples whose largest output is the label's; None without labels."""
         if self.labels is None:
             return None
-        return float(_accuracy(self, self.network.layout.flatten(parameters)))
+        self.network.check(parameters)
+        return float(_accuracy(self, self.network.layout.flatten(to_numpy(parameters))))
 
     def fingerprint(self, parameters: Parameters) -> dict[str, str]:
         """Return SHA-256 fingerprints of the data, as laid out, and of the parameters."""

@@ -11,6 +11,7 @@ import numpy as np
 from saddlescope.errors import DataError
 from saddlescope.problem.data import Data, teacher_data
 from saddlescope.problem.download import CHECKSUMS, cache_folder, fetch
+from saddlescope.problem.foreign import exists, foreign_kind
 from saddlescope.problem.idx import read_idx
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.tables import read_csv, read_npy_pair, read_npz
@@ -99,9 +100,9 @@ def idx_folder(folder: Path, split: Split = "train") -> Data:
             "images and labels differ in number", name="labels", value=len(labels), expected=f"{len(images)}"
         )
     scale = 255.0 if images.dtype == np.uint8 else 1.0
-    return Data(
-        images.reshape(len(images), math.prod(images.shape[1:])) / scale, labels=labels, name=f"{folder.name}-{split}"
-    )
+    pixels = images.reshape(len(images), math.prod(images.shape[1:])) / scale
+    pixels.flags.writeable = False  # `Data` takes it over, without a copy
+    return Data(pixels, labels=labels, name=f"{folder.name}-{split}")
 
 
 def mnist(split: Split = "train", folder: str | Path | None = None) -> Data:
@@ -143,13 +144,14 @@ def load_data(spec: str) -> Data:
         first, second = spec.split(",")
         return read_npy_pair(Path(first), Path(second))
     path = Path(spec)
-    if path.is_dir():
+    if exists(path) and path.is_dir():
         return idx_folder(path)
     readers = {".npz": read_npz, ".csv": read_csv}
-    if path.suffix in readers:
-        return readers[path.suffix](path)
+    if path.suffix.lower() in readers:
+        return readers[path.suffix.lower()](path)
+    kind = foreign_kind(path) if exists(path) else None
     raise DataError(
-        "this data is not known",
+        f"this data is not known: it is {kind}" if kind else "this data is not known",
         name="data",
         value=spec,
         expected=f"{', '.join(NAMES)}, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files",

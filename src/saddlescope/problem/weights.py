@@ -1,10 +1,13 @@
-"""Weights in and out as safetensors with PyTorch's names; metadata say the activation and the widths."""
+"""Weights in and out as safetensors with PyTorch's names; metadata say the activation and the widths.
+
+Inside, a perceptron's arrays are ``0.weight``, ``0.bias``, ``2.weight``, ...; `names` reads the user's own, and
+`save_weights(..., like=FILE)` writes them back, so that ``load_state_dict(strict=True)`` takes what was computed.
+"""
 
 import contextlib
 import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,11 @@ from safetensors.numpy import save
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import RecordExistsError, StorageError, WeightsError
+from saddlescope.problem.agreement import require_agreement
+from saddlescope.problem.data import Data
+from saddlescope.problem.foreign import conversion, exists, foreign_kind
+from saddlescope.problem.names import LAYERS, layer_names, require_plain
 from saddlescope.problem.networks import Perceptron
-
-_NAME = re.compile(r"(?P<stem>.*?)(?P<number>\d+)\.(?P<kind>weight|bias)")
 
 
 def save_weights(
@@ -25,6 +30,7 @@ def save_weights(
     *,
     overwrite: bool = False,
     notes: Mapping[str, str] | None = None,
+    like: str | Path | None = None,
 ) -> None:
     """Write a network's parameters, its activation and widths to a safetensors file.
 
@@ -34,26 +40,34 @@ def save_weights(
         parameters: its weights and biases.
         overwrite: replace the file if it exists.
         notes: further words for the file's metadata, such as ``seed`` and ``command``; activation and widths stay.
+        like: a file of `load_weights` whose names the arrays are to have, layer by layer; the values stay float64,
+            which ``load_state_dict`` casts. Plain names where it has another number of layers.
 
     Raises:
         RecordExistsError: the file exists and ``overwrite`` is False.
         ShapeError: parameters that do not fit the network.
         NonFiniteError: NaN or infinity among the parameters.
         StorageError: the disk refuses.
+        WeightsError: the file ``like`` cannot be read.
     """
     path = Path(path)
     network.check(parameters)
     require_finite(parameters, "the network")
+    own = _names_like(Path(like), network) if like is not None else None
     if os.path.lexists(path) and not overwrite:
         raise RecordExistsError("the output exists", name="file", value=path, advice="Use another name, or --overwrite")
     metadata = {
         **(notes or {}),
+        **({LAYERS: ",".join(own)} if own else {}),
         "activation": network.activation,
         "widths": ",".join(str(width) for width in network.widths),
         "format": "pt",
     }
     # to_numpy makes every array contiguous: safetensors stores the bytes of a transposed array in the wrong order.
-    content = _same_bytes(save(to_numpy(parameters), metadata))
+    arrays = to_numpy(parameters)
+    if own:
+        arrays = {f"{own[int(name.split('.')[0]) // 2]}.{name.split('.')[1]}": v for name, v in arrays.items()}
+    content = _same_bytes(save(arrays, metadata))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(content)
@@ -79,6 +93,15 @@ def weights_notes(path: str | Path) -> dict[str, str]:
         raise WeightsError("this is not a readable safetensors file", name="file", value=path) from error
 
 
+def stated_accuracy(notes: Mapping[str, str]) -> float | None:
+    """Return the accuracy in training that a file's metadata state, as `saddlescope train` writes it; None without."""
+    try:
+        value = float(notes.get("accuracy", ""))
+    except ValueError:
+        return None
+    return value if 0.0 <= value <= 1.0 else None
+
+
 def _same_bytes(content: bytes) -> bytes:
     """Return a safetensors file with its header's entries in order: the library writes metadata in a random one."""
     length = int.from_bytes(content[:8], "little")
@@ -91,74 +114,112 @@ def _same_bytes(content: bytes) -> bytes:
     return len(words).to_bytes(8, "little") + words + content[8 + length :]
 
 
-def load_weights(path: str | Path, *, activation: str | None = None) -> tuple[Perceptron, dict[str, np.ndarray]]:
+def load_weights(
+    path: str | Path,
+    *,
+    activation: str | None = None,
+    layers: Sequence[str] | None = None,
+    data: Data | None = None,
+) -> tuple[Perceptron, dict[str, np.ndarray]]:
     """Read a perceptron: ``0.weight``, ``0.bias``, ``2.weight``, ... or ``fc1.weight``, ... in order of their numbers.
 
     Args:
         path: a safetensors file of 2-D weights (out, in) and 1-D biases, of any floating type.
-        activation: needed when the metadata do not say it; must agree when they do. Never guessed.
+        activation: needed when the metadata do not say it, and there is a hidden layer; must agree when they do. Never
+            guessed.
+        layers: the layers' names in the order of computation, such as ``("fc1", "fc2", "out")``, where they are no
+            prefix and a number; the metadata may say them under ``layers``, parted by commas. Never guessed.
+        data: where these hold ``outputs``, the network is compared with them.
 
     Returns:
         The network and its parameters in float64, under the names ``0.weight``, ``0.bias``, ``2.weight``, ...
 
     Raises:
-        WeightsError: missing, damaged or foreign file, no activation or a contradiction, arrays that are no perceptron.
+        WeightsError: missing, damaged or foreign file, no activation or a contradiction, arrays that are no perceptron,
+            or outputs other than those of the data.
         SettingsError: an unknown activation.
+        ShapeError: outputs or inputs of the data that do not fit.
         NonFiniteError: NaN or infinity among the parameters.
     """
     path = Path(path)
     arrays, metadata = _read(path)
-    stated = metadata.get("activation")
-    if activation is None and stated is None:
+    require_plain(arrays, metadata, path)
+    order = layer_names(arrays, metadata, path, layers)
+    parameters, widths = _chain(arrays, order, path)
+    _require_widths(metadata.get("widths"), widths)
+    chosen = _activation(activation, metadata.get("activation"), path, hidden=len(order) > 1)
+    network = Perceptron(widths, chosen, bias="0.bias" in parameters)
+    network.check(parameters)
+    require_finite(parameters, path.name)
+    if data is not None:
+        require_agreement(network, parameters, data)
+    return network, parameters
+
+
+def _activation(given: str | None, stated: str | None, path: Path, *, hidden: bool) -> str:
+    """Return the activation that the user or the file says; without a hidden layer there is none to say."""
+    if given is not None and stated is not None and given != stated:
+        raise WeightsError("the file says another activation", name="activation", value=given, expected=stated)
+    if given is None and stated is None and hidden:
         raise WeightsError(
             "the file does not say the activation",
             name="file",
             value=path,
             advice="Say it with --activation; it is never guessed",
         )
-    if activation is not None and stated is not None and activation != stated:
-        raise WeightsError("the file says another activation", name="activation", value=activation, expected=stated)
-    layers = _layers(arrays, path)
+    return given or stated or "identity"
+
+
+def _require_widths(told: str | None, widths: tuple[int, ...]) -> None:
+    if told is not None and told != ",".join(str(width) for width in widths):
+        raise WeightsError("the arrays are not as wide as the file says", name="widths", value=widths, expected=told)
+
+
+def _chain(
+    arrays: dict[str, np.ndarray], order: Sequence[str], path: Path
+) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    """Return the parameters under plain names, and the widths."""
     parameters: dict[str, np.ndarray] = {}
-    widths = [layers[0][0].shape[1]]
-    for k, (weight, bias) in enumerate(layers):
+    widths = [arrays[f"{order[0]}.weight"].shape[1]]
+    for k, name in enumerate(order):
+        weight, bias = arrays[f"{name}.weight"], arrays.get(f"{name}.bias")
         if bias is not None and bias.shape != weight.shape[:1]:
             raise WeightsError(
-                f"the bias of layer {k + 1} of {path} does not fit",
+                f"the bias of {name} in {path} does not fit",
                 name="shape",
                 value=bias.shape,
                 expected=f"({weight.shape[0]},)",
             )
         if weight.shape[1] != widths[-1]:
+            turned = weight.shape[0] == widths[-1]
             raise WeightsError(
-                f"layer {k + 1} of {path} does not follow",
+                f"layer {k + 1} of {path}, {name}, does not follow the one before",
                 name="inputs",
                 value=weight.shape[1],
                 expected=str(widths[-1]),
+                advice="Weights are (out, in); these look like (in, out): transpose them" if turned else None,
             )
         widths.append(weight.shape[0])
-        parameters[f"{2 * k}.weight"] = weight
+        parameters[f"{2 * k}.weight"] = np.ascontiguousarray(weight)
         if bias is not None:
             parameters[f"{2 * k}.bias"] = bias
-    told = metadata.get("widths")
-    if told is not None and told != ",".join(str(width) for width in widths):
+    biased = [name for name in order if f"{name}.bias" in arrays]
+    if biased and len(biased) < len(order):
         raise WeightsError(
-            "the arrays are not as wide as the file says", name="widths", value=tuple(widths), expected=told
+            "some layers have a bias and some have none",
+            name="layers without",
+            value=[name for name in order if name not in biased],
+            expected="all or none",
+            advice="Give these a bias of zeros",
         )
-    biased = {bias is not None for _, bias in layers}
-    if len(biased) != 1:
-        raise WeightsError(
-            "some layers have a bias and some have none", name="file", value=path, expected="all or none"
-        )
-    network = Perceptron(tuple(widths), activation or str(stated), bias=biased.pop())
-    network.check(parameters)
-    require_finite(parameters, str(path))
-    return network, parameters
+    return parameters, tuple(widths)
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    if not path.is_file():
+    if not exists(path):
         raise WeightsError("no such file", name="file", value=path, expected="a safetensors file")
+    if not path.is_file():
+        raise WeightsError("this is no file", name="file", value=path, expected="a safetensors file")
     try:
         with safe_open(path, framework="np") as file:
             metadata = dict(file.metadata() or {})
@@ -171,35 +232,20 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 )
             return {name: np.asarray(file.get_tensor(name), dtype=np.float64) for name in names}, metadata
     except (SafetensorError, OSError, ValueError, TypeError) as error:
+        kind = foreign_kind(path)
+        if kind is not None:
+            line = conversion(path, kind)
+            advice = f"Convert it: python -c '{line}'" if line else None
+            raise WeightsError(
+                f"this is {kind}", name="file", value=path.name, expected="safetensors", advice=advice
+            ) from error
         raise WeightsError(
             "this is not a whole safetensors file", name="file", value=path, expected=f"safetensors ({error})"
         ) from error
 
 
-def _layers(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Return (weight, bias or None) layer by layer, in the numeric order of the names."""
-    found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        match = _NAME.fullmatch(name)
-        wanted = {"weight": 2, "bias": 1}
-        if match is None or array.ndim != wanted[match["kind"]]:
-            raise WeightsError(
-                f"{path} is not a plain perceptron",
-                name="array",
-                value=f"{name} {array.shape}",
-                expected="N.weight (out, in) and N.bias (out,)",
-            )
-        layer = found.setdefault((match["stem"], int(match["number"])), {})
-        if match["kind"] in layer:
-            raise WeightsError("two arrays for one place", name="array", value=name, expected="each number once")
-        layer[match["kind"]] = array
-    if not found or any("weight" not in layer for layer in found.values()):
-        raise WeightsError(
-            "there are no weights, or a bias without them", name="file", value=path, expected="N.weight and N.bias"
-        )
-    if len({stem for stem, _ in found}) != 1:
-        raise WeightsError(
-            "names of more than one kind", name="names", value=sorted(arrays), expected="one prefix and a number"
-        )
-    layers = [found[key] for key in sorted(found, key=lambda key: key[1])]
-    return [(np.ascontiguousarray(layer["weight"]), layer.get("bias")) for layer in layers]
+def _names_like(path: Path, network: Perceptron) -> list[str] | None:
+    """Return the layers' names in a file, if it has as many layers as the network."""
+    arrays, metadata = _read(path)
+    order = layer_names(arrays, metadata, path, None)
+    return order if len(order) == network.depth else None

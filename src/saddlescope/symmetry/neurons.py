@@ -105,12 +105,13 @@ class Neurons:
         return self._vectors(parameters, self.outgoing)
 
     def check_pair(self, parameters: Parameters, l: int, m: int) -> None:
-        """Refuse a pair that is not two different units of this layer.
+        """Refuse a pair that is not two different units of this layer, or units that cannot share what goes out.
 
         Raises:
-            NeuronsError: a number out of range, or l = m.
+            NeuronsError: a number out of range, l = m, no outgoing slices, or entries that come in and go out at once.
         """
         count = self.count(parameters)
+        self._require_split(Layout.of(parameters))
         for neuron in (l, m):
             if not 0 <= neuron < count:
                 raise NeuronsError(
@@ -118,3 +119,28 @@ class Neurons:
                 )
         if l == m:
             raise NeuronsError("a pair needs two different neurons", name="pair", value=(l, m), expected="l != m")
+
+    def _require_split(self, layout: Layout) -> None:
+        """Refuse units that do not split into copies: a copy has the same incoming and a share of the outgoing entries.
+
+        With tied weights (an autoencoder whose decoder is the encoder's transpose, a recurrent layer) an entry would
+        have to be both.
+        """
+        incoming, outgoing = self.incoming_positions(layout), self.outgoing_positions(layout)
+        if incoming.size == 0 or outgoing.size == 0:
+            raise NeuronsError(
+                "these units cannot be merged",
+                name="slices",
+                value=f"{len(self.incoming)} incoming, {len(self.outgoing)} outgoing",
+                expected="at least one of each",
+                advice="Weights that are tied (used for what comes in and for what goes out) are not supported",
+            )
+        shared = incoming.size + outgoing.size - len(np.union1d(incoming, outgoing))
+        if shared > 0:
+            raise NeuronsError(
+                "the neurons share entries, so that their incoming and outgoing vectors cannot move apart",
+                name="shared entries",
+                value=shared,
+                expected="0",
+                advice="Tied weights, used for what comes in and for what goes out, are not supported",
+            )

@@ -74,16 +74,6 @@ class Places:
         self.incoming = neurons.incoming_positions(self.layout)
         self.outgoing = neurons.outgoing_positions(self.layout)
         self.flat = np.concatenate([np.ravel(value) for value in to_numpy(start).values()])
-        owners = np.zeros(self.layout.size, np.uint8)
-        for places in (self.incoming, self.outgoing):
-            np.add.at(owners, places.ravel(), 1)
-        if (shared := int((owners > 1).sum())) > 0:
-            raise NeuronsError(
-                "the neurons share entries, so that their incoming and outgoing vectors cannot move apart",
-                name="shared entries",
-                value=shared,
-                expected="0",
-            )
 
     def sent(self, codes: np.ndarray) -> np.ndarray:
         """Return the outgoing vectors, one row a code."""

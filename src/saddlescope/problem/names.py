@@ -1,0 +1,102 @@
+"""The names of a weights file: which arrays are a layer, in which order the layers come, and what is no perceptron."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from saddlescope.errors import WeightsError
+
+LAYERS = "layers"
+"""Where the metadata say the layers' names in the order of computation, parted by commas."""
+
+_NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>[0-9]{1,9})")
+_DIMENSIONS = {"weight": 2, "bias": 1}
+
+# What other layers leave in a state dict, most telling first: (rule for the name, dimensions or None, what it is).
+_MARKS: tuple[tuple[str, int | None, str], ...] = (
+    (r".*running_(mean|var)", None, "a batch normalisation"),
+    (r".*parametrizations\..*", None, "a parametrisation; remove it first, as torch's remove_parametrizations does"),
+    (r".*weight_[gv]", None, "a weight normalisation; remove it first, as torch's remove_weight_norm does"),
+    (r".*lora_[AB].*", None, "a LoRA adapter; merge it into the weights first"),
+    (r".*in_proj_(weight|bias)", None, "an attention layer"),
+    (r".*weight_[ih]h_l\d+", None, "a recurrent layer"),
+    (r".*kernel", None, "a layer of Flax or Keras: store kernels transposed, (out, in), as weight"),
+    (r".*weight", 3, "a convolution"),
+    (r".*weight", 4, "a convolution"),
+    (r".*weight", 5, "a convolution"),
+    (r".*weight", 1, "a normalisation or an activation with parameters"),
+)
+
+
+def require_plain(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], path: Path) -> None:
+    """Refuse arrays that are not ``NAME.weight`` (out, in) and ``NAME.bias`` (out,), saying what they look like.
+
+    Raises:
+        WeightsError: an array of another name or dimension, or one that stands for two.
+    """
+    shared = sorted(name for name, other in metadata.items() if other in arrays and name.endswith("weight"))
+    if shared:
+        raise WeightsError(
+            f"{path} is not a plain perceptron: weights are tied",
+            name="array",
+            value=f"{shared[0]} is {metadata[shared[0]]}",
+            expected="an array for each layer",
+        )
+    found = []
+    for rule, dimensions, what in _MARKS:
+        found += [
+            (name, what)
+            for name, array in arrays.items()
+            if re.fullmatch(rule, name) and dimensions in (None, array.ndim)
+        ]
+    odd = [name for name, array in arrays.items() if _DIMENSIONS.get(name.rpartition(".")[2]) != array.ndim]
+    odd += [name for name in arrays if "." not in name and name not in odd]
+    if found or odd:
+        name, what = found[0] if found else (odd[0], "")
+        raise WeightsError(
+            f"{path} is not a plain perceptron" + (f": it has {what}" if what else ""),
+            name="array",
+            value=f"{name} {arrays[name].shape}",
+            expected="N.weight (out, in) and N.bias (out,)",
+        )
+    stems = {name.rpartition(".")[0] for name in arrays}
+    if not stems or any(f"{stem}.weight" not in arrays for stem in stems):
+        raise WeightsError(
+            "there are no weights, or a bias without them", name="file", value=path, expected="N.weight and N.bias"
+        )
+
+
+def layer_names(
+    arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], path: Path, given: Sequence[str] | None
+) -> list[str]:
+    """Return the layers' names in the order of computation: as given, as the metadata say, or by their numbers.
+
+    Raises:
+        WeightsError: names that have no one order, or other ones than given.
+    """
+    present = sorted({name.rpartition(".")[0] for name in arrays})
+    stated = metadata[LAYERS].split(",") if metadata.get(LAYERS) else None
+    if given is not None and stated is not None and list(given) != stated:
+        raise WeightsError("the file says another order", name="layers", value=list(given), expected=str(stated))
+    told = list(given) if given is not None else stated
+    if told is not None:
+        if sorted(told) != present:
+            raise WeightsError("these are not the layers of the file", name="layers", value=told, expected=str(present))
+        return told
+    matches = {name: _NUMBERED.fullmatch(name) for name in present}
+    stems = {match["stem"] if match else None for match in matches.values()}
+    if None in stems or len(stems) > 1:
+        raise WeightsError(
+            f"the layers of {path.name} have names of more than one kind, so their order is open",
+            name="names",
+            value=", ".join(present),
+            expected="one prefix and numbers",
+            advice="Say the order: load_weights(..., layers=(...)), or layers, by commas, in the file's metadata",
+        )
+    numbers = {name: int(match["number"]) for name, match in matches.items() if match}
+    order = sorted(present, key=numbers.__getitem__)
+    if len(set(numbers.values())) < len(numbers):
+        raise WeightsError("two arrays for one place", name="names", value=order, expected="each number once")
+    return order
