@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import jax
 import pytest
 
-from saddlescope.cli.main import keep_programs
+from saddlescope.cli.programs import keep_programs
 from saddlescope.critical.certify import certify
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings

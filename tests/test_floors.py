@@ -19,8 +19,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
-        "problem": "activations networks shallow losses foreign data agreement idx tables download sources names weights problem kronecker "
-        "kinks creases sharding",
+        "problem": "activations networks shallow losses foreign data agreement idx tables download sources names weights "
+        "problem kronecker kinks creases sharding",
     },
     {
         "paths": "result constraint follow events maxima mirror ending find together",
@@ -44,7 +44,7 @@ FLOORS: list[dict[str, str]] = [
     {"report": "sections documents page", "reproduction": "catalogue text reproduce"},
     {
         "cli": "options telling progress summary train path runs demo count expand reduce walk shrink certify claims "
-        "report study reproduce completion main"
+        "report study reproduce completion programs main"
     },
     {"": "__init__ __main__"},
 ]

@@ -6,9 +6,8 @@ Exit codes: 0 done; 1 done, but the answer is "no" or "undecided"; 2 the input o
 
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
@@ -19,6 +18,7 @@ from saddlescope.cli.count import count
 from saddlescope.cli.demo import demo
 from saddlescope.cli.expand import expand
 from saddlescope.cli.path import path
+from saddlescope.cli.programs import keep_programs, mended
 from saddlescope.cli.reduce import reduce
 from saddlescope.cli.report import report
 from saddlescope.cli.reproduce import reproduce
@@ -83,25 +83,8 @@ def run(arguments: Sequence[str]) -> int:
         return 2
 
 
-def keep_programs(environment: MutableMapping[str, str]) -> None:
-    """Let JAX keep compiled programs between runs of this program, unless the user has decided otherwise.
-
-    They lie in ``$XDG_CACHE_HOME/saddlescope`` (by default ``~/.cache/saddlescope``), 1 GB of them at most; a folder
-    named in JAX_COMPILATION_CACHE_DIR is taken instead, and an empty name keeps nothing. Only the command line does
-    this: ``import saddlescope`` changes no setting. Words are set before JAX is imported, which reads them then.
-    """
-    folder = Path(environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "saddlescope"
-    if "JAX_COMPILATION_CACHE_DIR" in environment or not folder.is_absolute():
-        return
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        return  # JAX would complain of every program that it cannot write
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    environment.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(10**9))
-
-
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    keep_programs(os.environ)
-    sys.exit(run(sys.argv[1:]))
+    with mended(keep_programs(os.environ)):
+        code = run(sys.argv[1:])
+    sys.exit(code)

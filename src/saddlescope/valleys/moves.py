@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from saddlescope.arrays import Layout, Parameters, to_numpy
-from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.errors import SettingsError
 from saddlescope.symmetry.neurons import Neurons
 from saddlescope.valleys.result import Move, MoveKind, Route
 
