@@ -19,8 +19,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
-        "problem": "activations networks shallow losses foreign data agreement idx tables download sources names weights "
-        "problem kronecker kinks creases sharding",
+        "problem": "activations networks shallow losses foreign data agreement idx tables download sources names "
+        "weights problem kronecker kinks creases sharding",
     },
     {
         "paths": "result constraint follow events maxima mirror ending find together",
