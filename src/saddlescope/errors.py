@@ -35,6 +35,19 @@ class SaddlescopeError(Exception):
         super().__init__(text)
 
 
+UNREADABLE = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a document raises that is damaged, or holds other things than it should."""
+
+
 class NeuronsError(SaddlescopeError):
     """A layer, neuron, pair or slice that the network does not have."""
 

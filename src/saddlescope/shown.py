@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from saddlescope.printable import printable
+
 # Size of the curve in pixels, and its most points.
 WIDTH, HEIGHT, POINTS = 360, 90, 400
 
@@ -30,7 +32,7 @@ def card(verdict: str, rows: Mapping[str, Any], *, curve: Sequence[float] | None
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value), quote=True)
+    return html.escape(printable(value), quote=True)
 
 
 def _said(value: Any) -> str:

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from saddlescope.printable import printable
+
 
 @contextmanager
 def progress_bar(*, quiet: bool = False, verbose: bool = False) -> Iterator[Callable[[int, int, str], None] | None]:
@@ -32,10 +34,10 @@ def progress_bar(*, quiet: bool = False, verbose: bool = False) -> Iterator[Call
         task = bar.add_task("compiling", total=1)
 
         def report(done: int, total: int, message: str) -> None:
-            bar.update(task, completed=done, total=total, description=message)
+            bar.update(task, completed=done, total=total, description=printable(message))
 
         yield report
 
 
 def _line(done: int, total: int, message: str) -> None:
-    sys.stderr.write(f"{done}/{total} {message}\n")
+    sys.stderr.write(f"{done}/{total} {printable(message)}\n")

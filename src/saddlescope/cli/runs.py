@@ -31,6 +31,9 @@ def problem_of_run(
     told = data or words.get("data")
     if told is None:
         raise RecordError("this run does not name its data", name="run", value=run, advice="Name them with --data")
+    missing = sorted({"loss", "activation", "weight_decay", "norm_barrier", "widths"} - set(words))
+    if missing:
+        raise RecordError("this run does not say what it is of", name="fields", value=", ".join(missing))
     loss = str(words["loss"]).replace("_", "-")
     if loss not in ("mse", "normalised", "cross-entropy"):
         raise RecordError("this run used a loss of its user's own", name="loss", value=loss, expected="a named loss")
@@ -40,10 +43,10 @@ def problem_of_run(
         loss=loss,
         target=str(words.get("target", "data")),
         activation=str(words["activation"]),
-        weight_decay=float(str(words["weight_decay"])),
-        norm_barrier=float(str(words["norm_barrier"])),
+        weight_decay=_number(words, "weight_decay"),
+        norm_barrier=_number(words, "norm_barrier"),
     )
-    if list(problem.network.widths) != list(words["widths"]):  # type: ignore[call-overload]
+    if list(problem.network.widths) != words["widths"]:
         raise RecordError(
             "the network is not the run's", name="widths", value=problem.network.widths, expected=str(words["widths"])
         )
@@ -56,6 +59,13 @@ def problem_of_run(
             advice="With target network the targets are the network's outputs: name its own file with --net",
         )
     return problem, parameters
+
+
+def _number(words: "dict[str, object]", name: str) -> float:
+    try:
+        return float(str(words[name]))
+    except ValueError as error:
+        raise RecordError("this run holds no number", name=name, value=words[name], expected="a number") from error
 
 
 def _network_file(run: FilePath, word: object) -> FilePath:

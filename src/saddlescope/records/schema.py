@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from saddlescope.errors import RecordError
+from saddlescope.errors import UNREADABLE, NeuronsError, RecordError
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.result import Event, Path, PathSettings, PermutationPoint
 from saddlescope.symmetry.neurons import Neurons, Slice
@@ -122,13 +122,17 @@ def rebuild(document: dict[str, Any], stored: dict[str, np.ndarray]) -> Path:
         RecordError: a field or array is missing or of the wrong form.
     """
     try:
+        _check_kinds(document)
         pair = (int(document["pair"][0]), int(document["pair"][1]))
+        neurons = _neurons(document["neurons"])
+        first = {name: value[0] for name, value in _group(stored, "path").items()}
+        neurons.check_pair(first, *pair)
         columns = {name: stored.get(name) if name == "accuracies" else stored[name] for name in NODE_ARRAYS}
         return Path(
             **columns,  # type: ignore[arg-type]
             **{name: _number(document[name]) for name in SCALARS},
             pair=pair,
-            neurons=_neurons(document["neurons"]),
+            neurons=neurons,
             settings=PathSettings(**{name: _number(value) for name, value in document["settings"].items()}),
             parameters=_group(stored, "path"),
             events=tuple(_event(event) for event in document["events"]),
@@ -140,8 +144,27 @@ def rebuild(document: dict[str, Any], stored: dict[str, np.ndarray]) -> Path:
             versions=document["versions"],
             problem=document["problem"],
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (*UNREADABLE, NeuronsError) as error:
         raise RecordError("a stored path is incomplete or damaged", name="field", value=error) from error
+
+
+def _check_kinds(document: dict[str, Any]) -> None:
+    """Refuse fields that hold something else than what they are read as."""
+    for name in ("barrier", "largest_deviation", "tolerance", "seconds"):
+        _require(name, _number(document[name]), (int, float))
+    _require("layer", document["layer"], (int,))
+    for name in ("solver", "gauge"):
+        _require(name, document[name], (str,))
+    for name in ("evaluations", "fingerprints", "versions", "problem"):
+        _require(name, document[name], (dict,))
+    for name in ("data", "parameters"):
+        _require(f"fingerprints.{name}", document["fingerprints"].get(name), (str,))
+
+
+def _require(name: str, value: Any, kinds: tuple[type, ...]) -> None:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} is {value!r}, not {expected}")
 
 
 def _number(value: Any) -> Any:

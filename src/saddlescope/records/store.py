@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from saddlescope.errors import RecordError, RecordExistsError, StorageError
+from saddlescope.errors import UNREADABLE, RecordError, RecordExistsError, StorageError
 from saddlescope.paths.result import Path
 from saddlescope.records.provenance import versions
 from saddlescope.records.schema import FORMAT, arrays, document, rebuild
@@ -139,7 +139,7 @@ def read_document(folder: str | FilePath) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         major = int(content["format"][0])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except UNREADABLE as error:
         raise RecordError(
             "this is not a readable result", name="run", value=folder, expected=f"a folder with {DOCUMENT}"
         ) from error

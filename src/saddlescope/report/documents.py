@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saddlescope.errors import RecordError
+from saddlescope.errors import UNREADABLE, RecordError
 
 # More segments or places than these are not stepped through one by one.
 STEPS, PLACES = 600, 60
@@ -19,7 +19,7 @@ def read_document(file: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
         kind = content.get("kind")
-    except (OSError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise RecordError("this is not a readable result", name="file", value=file, expected="JSON") from error
     if kind not in ("walk", "certificate"):
         raise RecordError("this result has no page", name="kind", value=kind, expected="walk or certificate")
@@ -33,9 +33,11 @@ def document_section(name: str, document: dict[str, Any]) -> dict[str, Any]:
         RecordError: a field is missing or of the wrong form.
     """
     try:
-        return _walk(name, document) if document["kind"] == "walk" else _certificate(name, document)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        section = _walk(name, document) if document["kind"] == "walk" else _certificate(name, document)
+        json.dumps(section, allow_nan=False)  # the page's program reads it as JSON, where NaN has no place
+    except UNREADABLE as error:
         raise RecordError("a stored result is incomplete or damaged", name="field", value=error) from error
+    return section
 
 
 def _walk(name: str, found: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from saddlescope.errors import StorageError
+from saddlescope.printable import printable
 
 # Moves of a walk that are listed one by one.
 MOVES = 2000
@@ -32,13 +33,22 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value), quote=True)
+    return html.escape(printable(value), quote=True)
 
 
 def _embedded(value: Any) -> str:
     """Return JSON that cannot end the script element that holds it."""
-    words = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    words = json.dumps(_seen(value), allow_nan=False, separators=(",", ":"))
     return words.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _seen(value: Any) -> Any:
+    """Return numbers and words for the page's program, the words without characters that are not seen."""
+    if isinstance(value, dict):
+        return {printable(key): _seen(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_seen(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _facts(facts: dict[str, Any]) -> str:
