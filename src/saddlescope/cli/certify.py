@@ -127,6 +127,8 @@ def _point(
         if "doubt" in own:
             say(f"warning: {own['doubt']}", quiet=quiet)
         return problem, parameters, None
+    if run.is_file():
+        raise SettingsError("a run is a folder", name="run", value=run, advice="A network's file is given with --net")
     given = sorted(name for name, value in words.items() if value)
     if given:
         raise SettingsError("a run brings its own settings", name="options", value=given, expected="only with --net")

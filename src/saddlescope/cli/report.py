@@ -109,7 +109,7 @@ def section_of(run: Path, net: Path | None, data: str | None) -> dict[str, Any]:
 def commands_of(run: Path, path: "PermutationPath") -> list[str]:
     """Return the commands that train the network, where its file says how, and follow the path anew."""
     words, settings = path.problem, path.settings
-    if "network" not in words or str(words["loss"]).replace("_", "-") not in LOSSES:
+    if not {"network", "data", "loss"} <= set(words) or str(words["loss"]).replace("_", "-") not in LOSSES:
         return []  # followed in Python: its record does not know the program
     trained = [str(words["trained by"])] if "trained by" in words else []
     pair = ",".join(map(str, path.pair))

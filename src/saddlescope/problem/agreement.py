@@ -6,8 +6,10 @@ A wrong activation, order of layers or transposition gives another function with
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from saddlescope.arrays import Parameters, to_numpy
@@ -17,8 +19,8 @@ from saddlescope.problem.activations import ACTIVATIONS
 from saddlescope.problem.data import Data, network_outputs
 from saddlescope.problem.networks import Perceptron
 
-# Another order of summation, or another library's tanh, may round so many times as coarsely as JAX does in float32.
-ROUNDINGS = 32.0
+# Another order of summation, or another library's tanh, may round so many times as coarsely as JAX does.
+ROUNDINGS = 8.0
 # What is tried to explain a difference is computed for so many samples only, and for so many layers in other orders.
 SAMPLES, LAYERS = 256, 4
 # An accuracy that far below training's is no matter of other samples.
@@ -36,7 +38,7 @@ _AFTER: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def require_agreement(network: Perceptron, parameters: Parameters, data: Data) -> float | None:
     """Compare a network with the outputs that its data hold.
 
-    The difference may be as large as rounding makes it: in float32, which is measured, or in the coarser type that
+    The difference may be as large as rounding makes it, which is measured: in float32, or in the coarser type that
     every stored output fits into.
 
     Args:
@@ -61,7 +63,8 @@ def require_agreement(network: Perceptron, parameters: Parameters, data: Data) -
     parameters = to_numpy(parameters)
     here = network_outputs(network, parameters, data.inputs)
     gap = np.abs(here - data.outputs)
-    largest, allowed = float(gap.max()), _allowed(network, parameters, data, here)
+    with float64():
+        largest, allowed = float(gap.max()), _allowed(network, parameters, data, here)
     if largest <= allowed:
         return largest
     row, column = (int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
@@ -79,26 +82,23 @@ def require_agreement(network: Perceptron, parameters: Parameters, data: Data) -
 
 
 def _allowed(network: Perceptron, parameters: Parameters, data: Data, here: np.ndarray) -> float:
-    """Return how far rounding alone may move an output, measured in float32 and scaled to the outputs' own type."""
-    single = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
-    with float64():
-        coarse = np.asarray(network.apply(single, data.inputs[:SAMPLES].astype(np.float32)), np.float64)
-    eps = float(np.finfo(np.float32).eps)
-    size = float(np.abs(here).max())
-    rounding = max(float(np.abs(coarse - here[:SAMPLES]).max()), eps * size)
-    return ROUNDINGS * rounding * _coarseness(data.outputs) / eps
+    """Return how far rounding alone may move an output: measured in the type that the outputs were computed in."""
+    kind = _kind(np.asarray(data.outputs))
+    coarse = {name: jnp.asarray(value, kind) for name, value in parameters.items()}
+    there = np.asarray(network.apply(coarse, jnp.asarray(data.inputs[:SAMPLES], kind)), np.float64)
+    unit = float(jnp.finfo(kind).eps) * float(np.abs(here).max())
+    return ROUNDINGS * max(float(np.abs(there - here[:SAMPLES]).max()), unit)
 
 
-def _coarseness(outputs: np.ndarray | None) -> float:
-    """Return the unit of rounding of the coarsest type that holds every output, at finest float32's."""
-    values = np.asarray(outputs, np.float32)
+def _kind(outputs: np.ndarray) -> Any:
+    """Return the coarsest type that holds every output, at finest float32: what they were computed in."""
+    values = outputs.astype(np.float32)
     if values.size > 8:  # a few round numbers fit into any type
-        if not (values.view(np.uint32) & 0xFFFF).any():
-            return 2.0**-7  # bfloat16
-        with np.errstate(over="ignore"):
-            if np.array_equal(values.astype(np.float16).astype(np.float32), values):
-                return 2.0**-10
-    return float(np.finfo(np.float32).eps)
+        for kind in (jnp.bfloat16, jnp.float16):
+            with np.errstate(over="ignore"):
+                if np.array_equal(values.astype(kind).astype(np.float32), values):
+                    return kind
+    return jnp.float32
 
 
 def _explanation(network: Perceptron, parameters: Parameters, data: Data, allowed: float) -> str | None:

@@ -44,28 +44,37 @@ def require_plain(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str],
             value=f"{shared[0]} is {metadata[shared[0]]}",
             expected="an array for each layer",
         )
-    found = []
-    for rule, dimensions, what in _MARKS:
-        found += [
-            (name, what)
-            for name, array in arrays.items()
-            if re.fullmatch(rule, name) and dimensions in (None, array.ndim)
-        ]
+    refuse_other_layers({name: array.shape for name, array in arrays.items()}, path)
     odd = [name for name, array in arrays.items() if _DIMENSIONS.get(name.rpartition(".")[2]) != array.ndim]
     odd += [name for name in arrays if "." not in name and name not in odd]
-    if found or odd:
-        name, what = found[0] if found else (odd[0], "")
-        raise WeightsError(
-            f"{path} is not a plain perceptron" + (f": it has {what}" if what else ""),
-            name="array",
-            value=f"{name} {arrays[name].shape}",
-            expected="N.weight (out, in) and N.bias (out,)",
-        )
+    if odd:
+        raise _not_plain(path, "", odd[0], arrays[odd[0]].shape)
     stems = {name.rpartition(".")[0] for name in arrays}
     if not stems or any(f"{stem}.weight" not in arrays for stem in stems):
         raise WeightsError(
             "there are no weights, or a bias without them", name="file", value=path, expected="N.weight and N.bias"
         )
+
+
+def refuse_other_layers(shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Refuse a file that has what other layers leave in a state dict, saying which layer that is.
+
+    Raises:
+        WeightsError: an array that is known to belong to another layer.
+    """
+    for rule, dimensions, what in _MARKS:
+        for name, shape in shapes.items():
+            if re.fullmatch(rule, name) and dimensions in (None, len(shape)):
+                raise _not_plain(path, f": it has {what}", name, shape)
+
+
+def _not_plain(path: Path, what: str, name: str, shape: tuple[int, ...]) -> WeightsError:
+    return WeightsError(
+        f"{path.name} is not a plain perceptron{what}",
+        name="array",
+        value=f"{name} {tuple(shape)}",
+        expected="N.weight (out, in) and N.bias (out,)",
+    )
 
 
 def layer_names(

@@ -43,14 +43,23 @@ def _require_file(path: Path, expected: str) -> None:
         raise _refuse(path, "this is no file", expected)
 
 
-def _load(path: Path, expected: str) -> Any:
+def _load(path: Path, expected: str) -> np.ndarray | tuple[list[str], dict[str, Any]]:
+    """Return the array of an .npy file, or of an .npz file the names of all members and those that are data."""
     _require_file(path, expected)
+    opened = False
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            opened = True
+            if isinstance(content, np.ndarray):
+                return content
+            with content:
+                names = list(content.files)
+                return names, {name: content[name] for name in _ARRAYS if name in names}
     except _DAMAGED as error:
-        kind = foreign_kind(path)
-        what = "this is not what its name says, or is damaged" + (f" (it looks like {kind})" if kind else "")
-        raise _refuse(path, what, expected) from error
+        kind = None if opened else foreign_kind(path)
+        what = "an array cannot be read" if opened else "this is not what its name says, or is damaged"
+        raise _refuse(path, what + (f" (it looks like {kind})" if kind else ""), expected) from error
 
 
 def read_npz(path: Path) -> Data:
@@ -60,20 +69,15 @@ def read_npz(path: Path) -> Data:
         DataError: missing, damaged, without these arrays, with two of one name, or with arrays that are not numbers.
     """
     expected = "an .npz file with inputs and targets or labels"
-    archive = _load(path, expected)
-    if isinstance(archive, np.ndarray):
+    content = _load(path, expected)
+    if isinstance(content, np.ndarray):
         raise _refuse(path, "this holds a single array", expected)
-    with archive:
-        names = list(archive.files)
-        if "inputs" not in names or not {"targets", "labels"} & set(names):
-            raise _refuse(path, f"arrays are missing, found {', '.join(names) or 'none'}", expected)
-        twice = sorted({name for name in _ARRAYS if names.count(name) > 1})
-        if twice:
-            raise _refuse(path, f"two arrays of one name, {', '.join(twice)}", expected)
-        try:
-            arrays = {name: archive[name] for name in _ARRAYS if name in names}
-        except _DAMAGED as error:
-            raise _refuse(path, "an array cannot be read", expected) from error
+    names, arrays = content
+    if "inputs" not in names or not {"targets", "labels"} & set(names):
+        raise _refuse(path, f"arrays are missing, found {', '.join(names) or 'none'}", expected)
+    twice = sorted({name for name in _ARRAYS if names.count(name) > 1})
+    if twice:
+        raise _refuse(path, f"two arrays of one name, {', '.join(twice)}", expected)
     raw = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
     if raw:
         raise _refuse(path, f"{', '.join(raw)} cannot be read as arrays", expected)
@@ -86,11 +90,13 @@ def read_npy_pair(inputs: Path, outputs: Path) -> Data:
     Raises:
         DataError: missing or damaged files.
     """
-    first, second = (_load(path, "an .npy file") for path in (inputs, outputs))
-    for path, array in ((inputs, first), (outputs, second)):
-        if not isinstance(array, np.ndarray):
-            array.close()
+    arrays = []
+    for path in (inputs, outputs):
+        content = _load(path, "an .npy file")
+        if not isinstance(content, np.ndarray):
             raise _refuse(path, "this is an archive of several arrays", "an .npy file")
+        arrays.append(content)
+    first, second = arrays
     name = f"{inputs.name},{outputs.name}"
     if second.ndim == 1 and second.dtype.kind in "iu":
         return Data(first, labels=second, name=name)

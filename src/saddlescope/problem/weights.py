@@ -19,7 +19,7 @@ from saddlescope.errors import RecordExistsError, StorageError, WeightsError
 from saddlescope.problem.agreement import require_agreement
 from saddlescope.problem.data import Data
 from saddlescope.problem.foreign import conversion, exists, foreign_kind
-from saddlescope.problem.names import LAYERS, layer_names, require_plain
+from saddlescope.problem.names import LAYERS, layer_names, refuse_other_layers, require_plain
 from saddlescope.problem.networks import Perceptron
 
 
@@ -225,6 +225,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             metadata = dict(file.metadata() or {})
             names = list(file.keys())
             kinds = {name: file.get_slice(name).get_dtype() for name in names}
+            refuse_other_layers({name: tuple(file.get_slice(name).get_shape()) for name in names}, path)
             bad = {name: kind for name, kind in kinds.items() if kind not in ("F16", "F32", "F64", "BF16")}
             if bad:
                 raise WeightsError(
