@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
 import pytest
 
-from saddlescope.cli.programs import keep_programs
+from saddlescope.cli.programs import keep_programs, mended
 from saddlescope.critical.certify import certify
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
@@ -127,3 +128,44 @@ def test_nothing_is_kept_where_nothing_can_be_written(tmp_path):
     environment = {"XDG_CACHE_HOME": str(tmp_path / "file")}
     keep_programs(environment)
     assert "JAX_COMPILATION_CACHE_DIR" not in environment
+
+
+def _entry(folder, name, program=b"x", time=b"12345678"):
+    for ending, content in (("cache", program), ("atime", time)):
+        if content is not None:
+            (folder / f"{name}-{ending}").write_bytes(content)
+
+
+def test_half_written_entries_are_removed_and_whole_ones_stay(tmp_path):
+    _entry(tmp_path, "whole")
+    _entry(tmp_path, "no-time", time=None)
+    _entry(tmp_path, "empty", program=b"")
+    _entry(tmp_path, "no-program", program=None)
+    (tmp_path / "data").write_text("not JAX's")
+    with mended(tmp_path):
+        assert {file.name for file in tmp_path.iterdir()} - {".lockfile"} == {"whole-cache", "whole-atime", "data"}
+    with mended(tmp_path / "none"), mended(None):
+        pass
+
+
+def test_a_locked_folder_is_left_to_the_next_run(tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.setattr("saddlescope.cli.programs._PATIENCE", 0.1)
+    _entry(tmp_path, "half", time=None)
+    with FileLock(tmp_path / ".lockfile"), mended(tmp_path):
+        assert (tmp_path / "half-cache").exists()
+
+
+def _complain(folder):
+    with mended(folder):
+        warnings.warn("Error reading persistent compilation cache entry for 'jit_f': ...", UserWarning, stacklevel=1)
+        warnings.warn("of the user", UserWarning, stacklevel=1)
+
+
+def test_after_a_complaint_of_jax_the_folder_is_emptied_and_other_warnings_pass(tmp_path):
+    _entry(tmp_path, "damaged")
+    with pytest.warns(UserWarning, match="of the user") as seen:
+        _complain(tmp_path)
+    assert len(seen) == 1
+    assert {file.name for file in tmp_path.iterdir()} <= {".lockfile"}

@@ -5,8 +5,12 @@ import http.server
 import struct
 import threading
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from saddlescope.errors import DataError, NonFiniteError, ShapeError
@@ -138,6 +142,110 @@ def test_a_teacher_s_data_make_it_a_zero_loss_minimum(generator):
     with pytest.raises(ShapeError, match="inputs per sample=4; expected 3"):
         teacher_data(network, teacher, np.ones((2, 4)))
     assert data.targets.shape == (10, 2)
+
+
+# Arrays as people bring them.
+
+ROWS = np.random.default_rng(5).normal(size=(6, 3))
+
+
+def _strided(array):
+    return np.repeat(array, 2, axis=0)[::2]
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "negative strides": lambda a: np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+    "every second row": _strided,
+    "big-endian": lambda a: a.astype(">f8"),
+    "a list": lambda a: a.tolist(),
+    "read-only": lambda a: np.frombuffer(a.tobytes()).reshape(a.shape),
+    "no mask": lambda a: np.ma.masked_array(a, mask=np.zeros(a.shape, bool)),
+    "torch": lambda a: torch.from_numpy(a.copy()),
+    "torch that requires grad": lambda a: torch.from_numpy(a.copy()).requires_grad_(),
+    "torch transposed": lambda a: torch.from_numpy(a.T.copy()).T,
+    "torch sparse": lambda a: torch.from_numpy(a.copy()).to_sparse(),
+    "torch negated": lambda a: torch.from_numpy(-1j * a).conj().imag,
+}
+
+
+@pytest.mark.parametrize("bring", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_layout_and_library_of_an_array_do_not_matter(bring):
+    data = Data(bring(ROWS), bring(ROWS[:, :1]), outputs=bring(ROWS[:, 1:]))
+    for array, expected in ((data.inputs, ROWS), (data.targets, ROWS[:, :1]), (data.outputs, ROWS[:, 1:])):
+        np.testing.assert_array_equal(array, expected)
+        assert array.dtype == np.float64
+        assert array.flags.c_contiguous
+        assert not array.flags.writeable
+    assert data.fingerprint == Data(ROWS, ROWS[:, :1], outputs=ROWS[:, 1:]).fingerprint
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn])
+def test_narrow_types_are_widened_exactly(kind):
+    narrow = torch.from_numpy(ROWS).to(kind)
+    np.testing.assert_array_equal(Data(narrow).inputs, narrow.to(torch.float64).numpy())
+    if kind in (torch.bfloat16, torch.float8_e4m3fn):
+        other = jnp.asarray(narrow.float().numpy(), jnp.bfloat16 if kind == torch.bfloat16 else jnp.float8_e4m3fn)
+        np.testing.assert_array_equal(Data(other).inputs, narrow.to(torch.float64).numpy())
+
+
+@given(st.permutations(range(6)), st.sampled_from(["f4", "f8", "i4", "u1", "?"]))
+def test_rows_stay_with_their_labels_in_any_order_and_type(order, kind):
+    inputs, labels = (4 * ROWS).astype(kind), np.arange(6)
+    data = Data(inputs[order], labels=labels[order].astype("f8"))
+    np.testing.assert_array_equal(data.inputs[np.argsort(order)], inputs.astype(float))
+    assert data.labels.tolist() == list(order)
+
+
+def test_a_data_set_shares_no_memory_with_the_caller():
+    x, labels = np.ones((4, 2)), np.arange(4)
+    data = Data(x, x.copy(), labels)
+    before = data.fingerprint
+    x += 1
+    labels += 1
+    assert data.fingerprint == before
+    with pytest.raises(ValueError, match="read-only"):
+        data.inputs[0, 0] = 5.0
+    assert Data(data.inputs).inputs is data.inputs  # what nobody can write to is not copied again
+
+
+def test_a_tensor_without_values_is_refused():
+    with pytest.raises(DataError, match=r"type of inputs=torch"):
+        Data(torch.empty((3, 2), device="meta"))
+
+
+def test_a_masked_entry_is_refused_where_it_stands():
+    masked = np.ma.masked_values([[1.0, 2.0], [-9999.0, 0.5]], -9999.0)
+    with pytest.raises(DataError, match=r"inputs\[1, 0\]=masked, one of 1.*Drop these rows"):
+        Data(masked)
+    with pytest.raises(DataError, match=r"labels\[1\]=masked"):
+        Data(np.ones((2, 1)), labels=np.ma.masked_array([0, 1], [False, True]))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 2.0**63, -(2.0**63) * 2, 0.5])
+def test_labels_that_int64_does_not_hold_are_refused(value):
+    with pytest.raises(DataError, match=r"labels\[2\]="):
+        Data(np.ones((3, 1)), labels=np.array([0, 1, value]))
+
+
+def test_the_largest_integers_are_labels():
+    top = np.iinfo(np.int64).max
+    assert Data(np.ones((2, 1)), labels=np.array([top, -top - 1])).labels.tolist() == [top, -top - 1]
+    assert Data(np.ones((1, 1)), labels=np.array([top], np.uint64)).labels.tolist() == [top]
+    with pytest.raises(DataError, match=str(top + 1)):
+        Data(np.ones((1, 1)), labels=np.array([top + 1], np.uint64))
+
+
+@given(st.permutations(["x0", "x2", "x10", "y1", "y3", "label"]), st.sampled_from([",", ";"]), st.booleans())
+def test_columns_are_taken_by_their_numbers_wherever_they_stand(tmp_path_factory, header, mark, marked):
+    values = {"x0": 0.5, "x2": 2.5, "x10": 10.5, "y1": 1.25, "y3": 3.25, "label": 4}
+    file = tmp_path_factory.mktemp("csv") / "a.csv"
+    text = mark.join(header) + "\n" + mark.join(str(values[name]) for name in header) + "\n"
+    file.write_text(text, encoding="utf-8-sig" if marked else "utf-8")
+    data = load_data(str(file))
+    assert data.inputs.tolist() == [[0.5, 2.5, 10.5]]
+    assert data.targets.tolist() == [[1.25, 3.25]]
+    assert data.labels.tolist() == [4]
 
 
 class _Server(http.server.BaseHTTPRequestHandler):

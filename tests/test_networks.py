@@ -133,3 +133,20 @@ def test_parameters_of_another_network_are_refused(change):
     change(parameters)
     with pytest.raises(ShapeError, match="the parameters do not fit the network: shapes="):
         network.check(parameters)
+
+
+def test_widths_that_no_array_has_are_refused():
+    with pytest.raises(SettingsError, match="widths="):
+        Perceptron((2, 2**31, 1))
+
+
+def test_tied_units_are_refused_before_anything_is_followed():
+    start = {"w": np.ones((3, 2)), "b": np.ones(3)}
+    tied = Neurons((Slice("w", 0), Slice("b", 0)), (Slice("w", 0),))
+    with pytest.raises(NeuronsError, match=r"share entries.*shared entries=6.*Tied weights"):
+        tied.check_pair(start, 0, 1)
+    with pytest.raises(NeuronsError, match=r"slices=2 incoming, 0 outgoing.*tied"):
+        Neurons((Slice("w", 0), Slice("b", 0)), ()).check_pair(start, 0, 1)
+    overlapping = Neurons((Slice("w", 0), Slice("w", 0)), (Slice("b", 0),))
+    with pytest.raises(NeuronsError, match="shared entries=6"):
+        overlapping.check_pair(start, 0, 1)

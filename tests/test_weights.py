@@ -1,14 +1,21 @@
 """Weights files: what torch writes is read and computes the same; what is not a network is refused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from safetensors.torch import save_file as torch_save
 
 from saddlescope.errors import NonFiniteError, RecordExistsError, SettingsError, ShapeError, StorageError, WeightsError
 from saddlescope.precision import float64
+from saddlescope.problem.agreement import doubt, require_agreement
+from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem
 from saddlescope.problem.weights import load_weights, save_weights
 
 TORCH = {
@@ -49,8 +56,6 @@ def test_what_is_saved_is_loaded_bit_by_bit_and_torch_reads_it(tmp_path):
     for name, value in parameters.items():
         np.testing.assert_array_equal(back[name], value)
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GELU(), torch.nn.Linear(4, 2))
-    from safetensors.torch import load_file
-
     module.load_state_dict(load_file(tmp_path / "n.safetensors"))
 
 
@@ -171,13 +176,16 @@ def test_arrays_that_are_no_perceptron_are_refused(tmp_path, arrays, text):
         load_weights(tmp_path / "n.safetensors", activation="relu")
 
 
+HIDDEN = {"0.weight": np.ones((3, 2)), "2.weight": np.ones((1, 3))}
+
+
 def test_the_activation_is_never_guessed(tmp_path):
-    save_file({"0.weight": np.ones((3, 2))}, tmp_path / "n.safetensors")
+    save_file(HIDDEN, tmp_path / "n.safetensors")
     with pytest.raises(WeightsError, match=r"does not say the activation.*--activation"):
         load_weights(tmp_path / "n.safetensors")
     with pytest.raises(SettingsError, match="Did you mean relu"):
         load_weights(tmp_path / "n.safetensors", activation="rellu")
-    save_file({"0.weight": np.ones((3, 2))}, tmp_path / "m.safetensors", {"activation": "tahn"})
+    save_file(HIDDEN, tmp_path / "m.safetensors", {"activation": "tahn"})
     with pytest.raises(SettingsError, match=r"activation=tahn.*Did you mean tanh"):
         load_weights(tmp_path / "m.safetensors")
     (tmp_path / "n.safetensors").unlink()
@@ -185,6 +193,206 @@ def test_the_activation_is_never_guessed(tmp_path):
         load_weights(_good(tmp_path), activation="relu")
     with pytest.raises(WeightsError, match="no such file"):
         load_weights(tmp_path / "none.safetensors")
+
+
+def test_without_a_hidden_layer_there_is_no_activation_to_say(tmp_path):
+    save_file({"0.weight": np.ones((3, 2))}, tmp_path / "n.safetensors")
+    network, parameters = load_weights(tmp_path / "n.safetensors")
+    assert network.widths == (2, 3)
+    with float64():
+        np.testing.assert_array_equal(network.apply(parameters, np.ones((1, 2))), [[2.0, 2.0, 2.0]])
+
+
+# The user's own names.
+
+
+class _Named(torch.nn.Module):
+    def __init__(self, hidden=4):
+        super().__init__()
+        self.inp, self.mid, self.out = (torch.nn.Linear(n, m) for n, m in ((3, hidden), (hidden, hidden), (hidden, 2)))
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.mid(torch.tanh(self.inp(x)))))
+
+
+def test_names_without_numbers_need_an_order_and_come_back(tmp_path):
+    torch.manual_seed(0)
+    module = _Named()
+    torch_save(module.state_dict(), tmp_path / "n.safetensors")
+    with pytest.raises(WeightsError, match=r"names=inp, mid, out.*layers=\(\.\.\.\)"):
+        load_weights(tmp_path / "n.safetensors", activation="tanh")
+    order = ("inp", "mid", "out")
+    network, parameters = load_weights(tmp_path / "n.safetensors", activation="tanh", layers=order)
+    torch_save(module.state_dict(), tmp_path / "m.safetensors", {"layers": "inp,mid,out", "activation": "tanh"})
+    same, others = load_weights(tmp_path / "m.safetensors")
+    assert same == network
+    for name, value in parameters.items():
+        np.testing.assert_array_equal(value, others[name])
+    save_weights(tmp_path / "b.safetensors", network, parameters, like=tmp_path / "m.safetensors")
+    back = _Named()
+    back.load_state_dict(load_file(tmp_path / "b.safetensors"), strict=True)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(back(x), module(x), rtol=0, atol=0)
+    again, _ = load_weights(tmp_path / "b.safetensors")  # the order stands in its metadata
+    assert again == network
+    for wrong in (("inp", "out"), ("inp", "mid", "out", "out")):
+        with pytest.raises(WeightsError, match="not the layers of the file"):
+            load_weights(tmp_path / "n.safetensors", activation="tanh", layers=wrong)
+    with pytest.raises(WeightsError, match="the file says another order"):
+        load_weights(tmp_path / "m.safetensors", layers=("mid", "inp", "out"))
+
+
+@pytest.mark.parametrize("prefix", ["", "net.", "module.", "_orig_mod.", "model.net."])
+def test_prefixed_names_come_back_as_they_were(tmp_path, prefix):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    state = {f"{prefix}{name}": value for name, value in module.state_dict().items()}
+    torch_save(state, tmp_path / "n.safetensors")
+    network, parameters = load_weights(tmp_path / "n.safetensors", activation="tanh")
+    save_weights(tmp_path / "b.safetensors", network, parameters, like=tmp_path / "n.safetensors")
+    back = load_file(tmp_path / "b.safetensors")
+    assert set(back) == set(state)
+    for name, value in state.items():
+        np.testing.assert_array_equal(back[name].numpy(), value.double().numpy())
+
+
+def test_tied_weights_are_named(tmp_path):
+    save_file({"a.weight": np.ones((2, 2))}, tmp_path / "n.safetensors", {"b.weight": "a.weight"})
+    with pytest.raises(WeightsError, match=r"weights are tied: array=b.weight is a.weight"):
+        load_weights(tmp_path / "n.safetensors", activation="tanh")
+
+
+def test_weights_stored_the_other_way_round_are_named(tmp_path):
+    save_file({"0.weight": np.ones((2, 3)), "1.weight": np.ones((3, 5))}, tmp_path / "n.safetensors")
+    with pytest.raises(WeightsError, match=r"look like \(in, out\): transpose"):
+        load_weights(tmp_path / "n.safetensors", activation="tanh")
+
+
+# Files of other programs.
+
+
+def _foreign(folder, kind):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    state = module.state_dict()
+    arrays = {name: value.numpy() for name, value in state.items()}
+    write = {
+        "net.pt": lambda file: torch.save(state, file),
+        "net.pth": lambda file: torch.save(module, file),
+        "net.bin": lambda file: torch.save(state, file, _use_new_zipfile_serialization=False),
+        "net.ckpt": lambda file: torch.save({"state_dict": state, "epoch": 3}, file),
+        "net": lambda file: torch.save(state, file),
+        "net.pkl": lambda file: file.write_bytes(pickle.dumps(arrays)),
+        "net.npz": lambda file: np.savez(file, **arrays),
+    }
+    write[kind](folder / kind)
+    return arrays
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pth", "net.bin", "net.ckpt", "net", "net.pkl", "net.npz"])
+def test_the_line_that_is_given_converts_a_file_of_another_program(tmp_path, monkeypatch, name):
+    arrays = _foreign(tmp_path, name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=r"this is .*Convert it: python -c '") as refused:
+        load_weights(name, activation="tanh")
+    text = str(refused.value)
+    assert len(text) < 400
+    exec(text.split("python -c '")[1].removesuffix("'."), {})
+    network, parameters = load_weights("net.safetensors", activation="tanh")
+    assert network.widths == (3, 4, 2)
+    for key, value in arrays.items():
+        np.testing.assert_array_equal(parameters[key], value.astype(float))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "text"),
+    [
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "an HDF5 file.*import keras"),
+        ("weights", b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        ("a.onnx", b"\x08\x0a", "an ONNX file.*import onnx"),
+        ("a.msgpack", b"\x81", "a msgpack file.*import serialization"),
+        ("a.safetensors", b"\x80\x04}.", "this is a pickle"),
+        ("it's.pt", b"\x80\x02}.", r'torch.load\("FILE"'),
+    ],
+)
+def test_files_of_other_programs_are_told_by_content_or_name(tmp_path, name, head, text):
+    (tmp_path / name).write_bytes(head)
+    with pytest.raises(WeightsError, match=text):
+        load_weights(tmp_path / name, activation="tanh")
+
+
+# Is this my network?
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """A file of a trained-like network with two square layers, and what torch computes with it in float32."""
+    torch.manual_seed(1)
+    layers = [torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)]
+    module = torch.nn.Sequential(*layers)
+    x = torch.randn(50, 4)
+    torch_save(module.state_dict(), tmp_path / "n.safetensors")
+    return tmp_path / "n.safetensors", module, x
+
+
+def test_outputs_that_agree_are_accepted_whatever_their_precision(taught):
+    file, module, x = taught
+    for kind in (torch.float64, torch.float32, torch.bfloat16):
+        outputs = copy.deepcopy(module).to(kind)(x.to(kind))
+        network, parameters = load_weights(file, activation="tanh", data=Data(x, x[:, :2], outputs=outputs))
+        gap = require_agreement(network, parameters, Data(x, x[:, :2], outputs=outputs))
+        assert gap is not None
+        assert gap < (1e-6 if kind != torch.bfloat16 else 0.05)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "gelu", "sine", "erf"])
+def test_another_activation_is_refused_and_the_right_one_named(taught, name):
+    file, module, x = taught
+    data = Data(x, x[:, :2], outputs=module(x))
+    with pytest.raises(WeightsError, match=r"differ by up to .*With activation tanh it does") as refused:
+        load_weights(file, activation=name, data=data)
+    network, parameters = load_weights(file, activation=name)
+    with float64():
+        gap = np.abs(np.asarray(network.apply(parameters, data.inputs)) - data.outputs).max()
+    assert f"differ by up to {gap:.3g}," in str(refused.value)
+
+
+def test_transposed_and_reordered_layers_are_named(taught):
+    file, module, x = taught
+    state, data = load_file(file), Data(x, x[:, :2], outputs=module(x))
+    turned = {n: v.T.contiguous() if v.shape == (4, 4) else v for n, v in state.items()}
+    torch_save(turned, file)
+    with pytest.raises(WeightsError, match="weights transposed"):
+        load_weights(file, activation="tanh", data=data)
+    other = {"0": "2", "2": "0", "4": "4"}
+    torch_save({f"{other[n[0]]}{n[1:]}": v for n, v in state.items()}, file)
+    with pytest.raises(WeightsError, match="layers in the order 2, 1, 3"):
+        load_weights(file, activation="tanh", data=data)
+
+
+def test_outputs_after_a_softmax_or_of_another_function_are_named(taught):
+    file, module, x = taught
+    with pytest.raises(WeightsError, match="outputs after softmax"):
+        load_weights(file, activation="tanh", data=Data(x, x[:, :2], outputs=torch.softmax(module(x), 1)))
+    with pytest.raises(WeightsError, match="No known activation"):
+        load_weights(file, activation="tanh", data=Data(x, x[:, :2], outputs=module(x) + 1e-3))
+    with pytest.raises(ShapeError, match="inputs, outputs"):
+        load_weights(file, activation="tanh", data=Data(x, x[:, :2], outputs=x))
+
+
+def test_a_network_worse_than_constants_is_doubted():
+    generator = np.random.default_rng(0)
+    network = Perceptron((2, 3, 3), "tanh")
+    parameters, x = network.initial(0), generator.normal(size=(60, 2))
+    outputs = Problem(network, Data(x, np.zeros((60, 3)))).outputs_of(parameters)
+    right = Data(x, outputs, outputs.argmax(axis=1))
+    assert doubt(network, parameters, right) is None
+    assert "squared error" in str(doubt(network, parameters, Data(x, -outputs - 1.0)))
+    wrong = (right.labels + 1) % 3
+    assert "below that of naming always the commonest label" in str(doubt(network, parameters, Data(x, labels=wrong)))
+    half = np.where(np.arange(60) % 4 == 0, wrong, right.labels)
+    said = doubt(network, parameters, Data(x, labels=half), accuracy=0.95)
+    assert said is not None
+    assert said.startswith("accuracy 0.7500 on these data, 0.9500 in training")
+    assert doubt(network, parameters, Data(x, labels=half), accuracy=0.8) is None
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):

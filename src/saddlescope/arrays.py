@@ -124,7 +124,7 @@ def _from_torch(value: Any) -> Any:
 
 def to_numpy(parameters: Parameters) -> dict[str, np.ndarray]:
     """Copy a parameter set into contiguous float64 NumPy arrays, the form in which results are handed out."""
-    return {n: np.array(from_user(jax.device_get(v), n), dtype=np.float64, order="C") for n, v in parameters.items()}
+    return {n: np.array(from_user(v, n), dtype=np.float64, order="C") for n, v in parameters.items()}
 
 
 def require_finite(parameters: Parameters, what: str) -> None:

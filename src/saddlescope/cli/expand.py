@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from saddlescope.cli.options import free_file, one_of, print_json, say, seed_of
+from saddlescope.cli.options import array_size, free_file, one_of, print_json, say, seed_of
 from saddlescope.cli.telling import show_versions
 from saddlescope.errors import SettingsError
 
@@ -72,6 +72,8 @@ def expand(
         raise SettingsError(
             "nothing to expand", name="widths", value=None, expected="--widths, --copies or --zero-type"
         )
+    for number in (*wide.values(), *(size for sizes in groups.values() for size in sizes), *times.values()):
+        array_size(number, "neurons")
     one_of(shares, "shares", ("equal", "random"))
     seed_of(seed)
     free_file(out, overwrite=overwrite)

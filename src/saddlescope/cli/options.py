@@ -14,6 +14,11 @@ from typing import Any
 from saddlescope.errors import RecordExistsError, SettingsError, StorageError
 from saddlescope.printable import printable
 
+LONGEST_NAME = 230
+"""Common file systems take 255 bytes, and a file that is being written has a longer name for a while."""
+
+LARGEST = 2**31 - 1
+
 
 def numbers(word: str, what: str, example: str) -> tuple[int, ...]:
     """Return the whole numbers of a word such as ``2,5,1``.
@@ -54,6 +59,28 @@ def one_of(value: str, name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+def array_size(value: int, name: str) -> int:
+    """Return a number of neurons that an array can have.
+
+    Raises:
+        SettingsError: it is larger.
+    """
+    if value > LARGEST:
+        raise SettingsError("more than an array can hold", name=name, value=value, expected=f"at most {LARGEST}")
+    return value
+
+
+def short_name(path: Path) -> Path:
+    """Return the path if its name leaves room for that of a file that is being written.
+
+    Raises:
+        StorageError: it is too long.
+    """
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise StorageError("the output's name is too long", name="out", value=path, expected=f"{LONGEST_NAME} bytes")
+    return path
+
+
 def free_file(path: Path, *, overwrite: bool) -> Path:
     """Return the path if a file may be written there; asked before anything is computed.
 
@@ -61,6 +88,7 @@ def free_file(path: Path, *, overwrite: bool) -> Path:
         RecordExistsError: it exists and may not be overwritten.
         StorageError: its folder does not exist or takes no files, or it is a folder itself.
     """
+    short_name(path)
     if path.is_dir():
         raise StorageError("the output is a folder", name="file", value=path, expected="a file name")
     if path.exists() and not overwrite:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.options import free_file, one_of, pair_of, print_json, say
+from saddlescope.cli.options import free_file, one_of, pair_of, print_json, say, short_name
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
@@ -104,7 +104,7 @@ def path(
 
     from saddlescope.records.store import check_free, save_path
 
-    check_free(out, overwrite=overwrite)
+    check_free(short_name(out), overwrite=overwrite)
 
     from saddlescope.paths.find import find_path
     from saddlescope.paths.result import PathSettings

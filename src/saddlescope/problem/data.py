@@ -14,7 +14,7 @@ from saddlescope.precision import float64
 CHUNK = 8192
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Data:
     """Inputs (samples, n_0), targets (samples, n_d) or None, labels (samples,) or None, and a name for people.
 
@@ -33,17 +33,20 @@ class Data:
     name: str = "data"
     outputs: np.ndarray | None = None
 
-    def __post_init__(self) -> None:
-        """Check, and bring the arrays into float64 and int64."""
-        object.__setattr__(self, "inputs", _matrix(from_user(self.inputs, "inputs"), "inputs"))
-        for name in ("targets", "outputs"):
-            if getattr(self, name) is not None:
-                rows = from_user(getattr(self, name), name)
-                object.__setattr__(self, name, _matrix(rows[:, None] if rows.ndim == 1 else rows, name))
-                _same_length(self.inputs, getattr(self, name), name)
-        if self.labels is not None:
-            object.__setattr__(self, "labels", _labels(self.labels))
-            _same_length(self.inputs, self.labels, "labels")
+    def __init__(
+        self, inputs: Any, targets: Any = None, labels: Any = None, name: str = "data", outputs: Any = None
+    ) -> None:
+        """Check arrays of NumPy, JAX or torch, or nested lists, and keep copies in float64 and int64."""
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "inputs", _matrix(from_user(inputs, "inputs"), "inputs"))
+        for key, value in (("targets", targets), ("outputs", outputs)):
+            rows = None if value is None else from_user(value, key)
+            if rows is not None:
+                rows = _matrix(rows[:, None] if rows.ndim == 1 else rows, key)
+                _same_length(self.inputs, rows, key)
+            object.__setattr__(self, key, rows)
+        object.__setattr__(self, "labels", None if labels is None else _labels(labels))
+        _same_length(self.inputs, self.labels, "labels")
 
     @property
     def fingerprint(self) -> str:

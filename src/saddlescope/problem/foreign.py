@@ -27,8 +27,8 @@ _KERAS = (
 )
 _NUMPY = 'import numpy; from safetensors.numpy import save_file; save_file(dict(numpy.load("{file}")), "{out}")'
 _PICKLE = (
-    "import numpy, pickle; from safetensors.numpy import save_file; "
-    'save_file({{k: numpy.array(v) for k, v in pickle.load(open("{file}", "rb")).items()}}, "{out}")'
+    "import numpy, pathlib, pickle; from safetensors.numpy import save_file; save_file({{k: numpy.array(v) for k, v in "
+    'pickle.loads(pathlib.Path("{file}").read_bytes()).items()}}, "{out}")'
 )
 
 _BY_SUFFIX = {

@@ -12,6 +12,9 @@ from saddlescope.errors import NeuronsError, SettingsError, ShapeError
 from saddlescope.problem.activations import activation as find_activation
 from saddlescope.symmetry.neurons import Neurons, Slice
 
+WIDEST = 2**31 - 1
+"""An array's index fits into 32 bits in JAX's programs."""
+
 
 class Perceptron(eqx.Module):
     """A network of dense layers of the given widths, the activation after each but the last.
@@ -19,7 +22,7 @@ class Perceptron(eqx.Module):
     It holds no parameters, only structure, and compares by value: compiled functions are shared between equal networks.
 
     Raises:
-        SettingsError: fewer than two widths, a width below 1, or an unknown activation.
+        SettingsError: fewer than two widths, one below 1 or above `WIDEST`, or an unknown activation.
     """
 
     widths: tuple[int, ...] = eqx.field(static=True)
@@ -28,12 +31,12 @@ class Perceptron(eqx.Module):
 
     def __init__(self, widths: tuple[int, ...], activation: str = "relu", *, bias: bool = True) -> None:
         """Check and keep the structure."""
-        if len(widths) < 2 or not all(isinstance(width, int | np.integer) and width >= 1 for width in widths):
+        if len(widths) < 2 or not all(isinstance(w, int | np.integer) and 1 <= w <= WIDEST for w in widths):
             raise SettingsError(
                 "not the widths of a network",
                 name="widths",
                 value=widths,
-                expected="at least two integers, each 1 or more",
+                expected=f"at least two integers from 1 to {WIDEST}",
             )
         find_activation(activation)
         self.widths = tuple(int(width) for width in widths)

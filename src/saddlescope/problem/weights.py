@@ -5,6 +5,7 @@ Inside, a perceptron's arrays are ``0.weight``, ``0.bias``, ``2.weight``, ...; `
 """
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -191,7 +192,8 @@ def _chain(
                 expected=f"({weight.shape[0]},)",
             )
         if weight.shape[1] != widths[-1]:
-            turned = weight.shape[0] == widths[-1]
+            shapes = [arrays[f"{each}.weight"].shape for each in order]
+            turned = all(before[1] == after[0] for before, after in itertools.pairwise(shapes))
             raise WeightsError(
                 f"layer {k + 1} of {path}, {name}, does not follow the one before",
                 name="inputs",
