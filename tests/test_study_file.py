@@ -163,9 +163,10 @@ def test_another_study_is_not_written_over_the_first(ended, capfd) -> None:
 
 
 def test_a_folder_that_is_no_study_is_left_alone(ended, tmp_path, capfd) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
     assert run(["study", str(ended[0]), "--out", str(tmp_path), "--overwrite"]) == 2
     assert "is no study's" in capfd.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert [place.name for place in tmp_path.iterdir()] == ["letter.txt"]
 
 
 def test_pairs_and_walk_must_fit_the_layer(tmp_path, monkeypatch, capfd) -> None:

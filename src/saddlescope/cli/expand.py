@@ -74,7 +74,7 @@ def expand(
         )
     one_of(shares, "shares", ("equal", "random"))
     seed_of(seed)
-    free_file(out, overwrite=overwrite)
+    free_file(out, overwrite=overwrite, by="expand")
 
     from saddlescope.problem.sources import load_data
     from saddlescope.problem.weights import load_weights, save_weights
@@ -92,7 +92,8 @@ def expand(
         inputs=inputs,
         seed=seed,
     )
-    save_weights(out, found.network, found.parameters, overwrite=overwrite)
+    notes = {"written by": "saddlescope expand"}
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, notes=notes)
     if json:
         print_json(
             {

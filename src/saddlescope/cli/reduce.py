@@ -57,7 +57,7 @@ def reduce(
     verbose
         Print also what the answer rests on: settings, versions, every step.
     """
-    free_file(out, overwrite=overwrite)
+    free_file(out, overwrite=overwrite, by="reduce")
 
     from saddlescope.problem.sources import load_data
     from saddlescope.problem.weights import load_weights, save_weights
@@ -66,7 +66,8 @@ def reduce(
     network, parameters = load_weights(net, activation=activation)
     inputs = load_data(data).inputs
     found = run(network, parameters, inputs, tolerance=tolerance, drop_dead=drop_dead)
-    save_weights(out, found.network, found.parameters, overwrite=overwrite)
+    notes = {"written by": "saddlescope reduce"}
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, notes=notes)
     if json:
         print_json(
             {

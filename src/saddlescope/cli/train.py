@@ -70,7 +70,7 @@ def train(
     seed_of(seed)
     if loss is not None:
         one_of(loss, "loss", tuple(LOSSES))
-    free_file(out, overwrite=overwrite)
+    free_file(out, overwrite=overwrite, by="train")
 
     from saddlescope.cli.summary import training_json, training_told
     from saddlescope.cli.telling import show
@@ -97,7 +97,8 @@ def train(
             tolerance=tolerance,
             progress=progress,
         )
-    save_weights(out, network, result.parameters, overwrite=overwrite, notes={"seed": str(seed), "command": command})
+    notes = {"seed": str(seed), "command": command, "written by": "saddlescope train"}
+    save_weights(out, network, result.parameters, overwrite=overwrite, notes=notes)
     accuracy = problem.accuracy(result.parameters)
     if json:
         print_json(training_json(result, accuracy, out))

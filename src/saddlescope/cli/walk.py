@@ -63,7 +63,7 @@ def walk(
     """
     order = numbers(to, "to", "3,1,2,0,4")
     if out is not None:
-        free_file(out, overwrite=overwrite)
+        free_file(out, overwrite=overwrite, by="walk")
 
     from saddlescope.cli.telling import show
     from saddlescope.records.store import load_path

@@ -1,6 +1,5 @@
 """Weights in and out as safetensors with PyTorch's names; metadata say the activation and the widths."""
 
-import contextlib
 import json
 import os
 import re
@@ -12,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
-from saddlescope.errors import RecordExistsError, StorageError, WeightsError
+from saddlescope.errors import RecordExistsError, WeightsError
+from saddlescope.files import write_file
 from saddlescope.problem.networks import Perceptron
 
 _NAME = re.compile(r"(?P<stem>.*?)(?P<number>\d+)\.(?P<kind>weight|bias)")
@@ -54,16 +54,7 @@ def save_weights(
     }
     # to_numpy makes every array contiguous: safetensors stores the bytes of a transposed array in the wrong order.
     content = _same_bytes(save(to_numpy(parameters), metadata))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StorageError(
-            "the weights cannot be written", name="file", value=path, expected=f"room ({error.strerror})"
-        ) from error
+    write_file(path, content, "the file of weights")
 
 
 def weights_notes(path: str | Path) -> dict[str, str]:
