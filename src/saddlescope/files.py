@@ -8,6 +8,7 @@ lock; one who gets the lock knows that what lies there was left by a process tha
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import re
@@ -170,6 +171,8 @@ def writing(output: Path, what: str, ending: str = "part") -> Iterator[Path]:
     with _lock(place):
         draft = beside(place, ending)
         try:
+            if place.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))  # to itself: there is nothing to follow
             recover(place)
             yield draft
             _to_disk(draft)

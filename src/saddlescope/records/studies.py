@@ -54,7 +54,7 @@ def open_study(folder: Path, grounds: Mapping[str, Any], *, overwrite: bool) -> 
         return _make(place, wanted)
     if not overwrite:
         what = "the output holds another study" if before is not None else f"the study's {ASKED} is damaged"
-        told = ", ".join(WORDS[name] if name in WORDS else name for name in changed)
+        told = ", ".join(str(WORDS.get(name, name)) for name in changed)
         raise RecordExistsError(what, name="changed", value=told, advice="Use another --out, or --overwrite")
     draft = beside(place, "next")
     there = json_of(draft / ASKED) or {}
