@@ -67,9 +67,9 @@ def claim(output: Path) -> Iterator[Path]:
         return
     with _lock(output):
         recover(output)
-        _clean(output.parent)
-        if output.is_dir():
-            _clean(output)
+        inside = [place for place in output.iterdir() if place.is_dir()] if output.is_dir() else []
+        for folder in (output.parent, output, *inside):
+            _clean(folder)
         yield output
 
 
@@ -139,7 +139,7 @@ def remove(place: Path) -> None:
     """Remove a file or a folder with all in it; a link is removed, not followed."""
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
-    else:
+    elif os.path.lexists(place):
         place.unlink(missing_ok=True)
 
 

@@ -7,7 +7,6 @@ A new study grows in its own folder, and goes on there after an interruption. On
 import json
 import os
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def open_study(folder: Path, grounds: Mapping[str, Any], *, overwrite: bool) -> 
     wanted = json.loads(json.dumps(dict(grounds)))
     place = real(folder)
     if not os.path.lexists(place):
-        return _make(place, wanted)
+        return _make(place, wanted, 1)
     before = json_of(place / ASKED)
     reason = study_objection(place, before, wanted)
     if reason is not None:
@@ -51,18 +50,19 @@ def open_study(folder: Path, grounds: Mapping[str, Any], *, overwrite: bool) -> 
     if not changed and not (overwrite and (place / TOLD).exists()):
         return place
     if set(os.listdir(place)) <= {ASKED}:  # made, but nothing was computed: nothing is lost
-        return _make(place, wanted)
+        return _make(place, wanted, 1)
     if not overwrite:
         what = "the output holds another study" if before is not None else f"the study's {ASKED} is damaged"
         told = ", ".join(str(WORDS.get(name, name)) for name in changed)
         raise RecordExistsError(what, name="changed", value=told, advice="Use another --out, or --overwrite")
     draft = beside(place, "next")
     there = json_of(draft / ASKED) or {}
-    newer = there.get("began", 0) > (before or {}).get("began", 0)  # the former, after an exchange of names, is older
-    if newer and all(there.get(name) == wanted[name] for name in wanted):
+    # The former study, whose removal after the exchange of names was interrupted, has an edition that is not larger.
+    edition = 1 + _edition(before)
+    if _edition(there) == edition and all(there.get(name) == wanted[name] for name in wanted):
         return draft
     remove(draft)
-    return _make(draft, wanted)
+    return _make(draft, wanted, edition)
 
 
 def close_study(place: Path, folder: Path) -> None:
@@ -78,14 +78,20 @@ def close_study(place: Path, folder: Path) -> None:
         remove(beside(place, "next"))  # of an --overwrite that was given up
 
 
-def _make(place: Path, wanted: Mapping[str, Any]) -> Path:
+def _edition(settings: Mapping[str, Any] | None) -> int:
+    """Return how many studies this folder has held, with this one; 0 where it does not say so."""
+    number = (settings or {}).get("edition", 0)
+    return number if isinstance(number, int) else 0
+
+
+def _make(place: Path, wanted: Mapping[str, Any], edition: int) -> Path:
     require_room(place.parent)
     try:
         place.mkdir(exist_ok=True)
     except OSError as error:
         what = f"the output's folder cannot be made ({error.strerror})"
         raise StorageError(what, name="out", value=place) from error
-    content = {"kind": "study", "began": time.time_ns(), **wanted}
+    content = {"kind": "study", "edition": edition, **wanted}
     write_file(place / ASKED, json.dumps(content, indent=1) + "\n", "the study's settings")
     return place
 
