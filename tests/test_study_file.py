@@ -282,6 +282,14 @@ def test_a_network_trained_on_data_that_then_changed_is_not_gone_on_with(quick, 
     assert quick.trained == 2
 
 
+def test_a_walk_with_a_penalty_is_refused_before_training(quick, capfd) -> None:
+    _mend('data = "data.npz"', 'data = "data.npz"\nweight_decay = 0.1')
+    _mend("[report]", "[walk]\nto = [2, 1, 0]")
+    assert _study() == 2
+    assert "not constant along a walk" in capfd.readouterr().err
+    assert (quick.trained, Path("st").exists()) == (0, False)
+
+
 def test_an_interrupted_study_goes_on_where_it_was(quick) -> None:
     quick.stop = KeyboardInterrupt()
     assert _study() == 130
@@ -303,6 +311,9 @@ def test_an_interrupted_study_goes_on_where_it_was(quick) -> None:
         ("[report]", '[report]\nname = "a\\nb.html"'),
         ("[report]", '[report]\nname = ".html"'),
         ("widths = [2, 3, 1]", "widths = [5, 3, 1]"),
+        ("layer = 1", "layer = 1\nsteps = 2"),
+        ("layer = 1", 'layer = 1\nsolver = "creased"'),
+        ('activation = "tanh"', 'activation = "relu"\n[certify]\nprove = true'),
         ('activation = "tanh"', 'activation = "tahn"'),
         ('data = "data.npz"', 'data = "data.npz"\nloss = "cross-entropy"'),
         ('data = "data.npz"', 'data = "none.npz"'),

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from saddlescope.cli.options import print_json, say, write_json
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.telling import show_versions
-from saddlescope.errors import NeuronsError, RecordError, WeightsError
+from saddlescope.errors import NeuronsError, RecordError, SettingsError, WeightsError
 from saddlescope.files import claim, remove
 
 if TYPE_CHECKING:
     from saddlescope.paths.result import Path as PermutationPath
+    from saddlescope.paths.result import PathSettings
     from saddlescope.problem.data import Data
     from saddlescope.problem.problem import Problem
     from saddlescope.study.configuration import Study
@@ -106,7 +107,6 @@ def _checked(asked: "Study") -> dict[str, Any]:
         SaddlescopeError: network, data, layer, pairs or walk do not fit together, or the extra for proofs is missing.
     """
     from saddlescope.cli.path import problem_on
-    from saddlescope.numerics.balls import flint
     from saddlescope.problem.sources import load_data
     from saddlescope.problem.weights import load_weights
 
@@ -120,11 +120,42 @@ def _checked(asked: "Study") -> dict[str, Any]:
         settings = {name: getattr(asked, name) for name in ("loss", "target", "weight_decay", "norm_barrier")}
         problem, _ = problem_on(network, parameters, rows, **settings)
         _pairs(asked, problem.network.neurons(asked.path.layer).count(parameters))
-    if asked.certify is not None and asked.certify.prove:
-        flint()
+        _check_tables(asked, problem)
     own = None if asked.network is None else hashlib.sha256(Path(asked.network).read_bytes()).hexdigest()
     grounds = {name: value for name, value in asdict(asked).items() if name in GROUNDS}
     return {**grounds, "network_sha256": own, "data_sha256": rows.fingerprint}
+
+
+def _check_tables(asked: "Study", problem: "Problem") -> None:
+    """Ask of each table what its command would refuse, but only after hours of training or paths.
+
+    Raises:
+        SaddlescopeError: a setting that does not fit the problem.
+    """
+    from saddlescope.critical import along, proof
+    from saddlescope.numerics.balls import flint
+    from saddlescope.paths.find import check_settings, choose_solver
+    from saddlescope.valleys import walk
+
+    settings, size = _path_settings(asked), problem.network.layout.size
+    check_settings(settings)
+    choose_solver(settings, problem, size)
+    if asked.walk is not None:
+        walk.check_settings(problem, asked.walk.points, asked.walk.tolerance)
+    if asked.certify is not None and asked.certify.along and size > along.DENSE_LIMIT:
+        limit = f"0: a network of at most {along.DENSE_LIMIT} parameters"
+        raise SettingsError("too many parameters for this", name="certify.along", value=size, expected=limit)
+    if asked.certify is not None and asked.certify.prove:
+        flint()
+        proof.check_settings(problem.network, str(problem.loss), float(problem.weight_decay))
+
+
+def _path_settings(asked: "Study") -> "PathSettings":
+    from saddlescope.paths.result import PathSettings
+
+    assert asked.path is not None
+    words = {name: value for name, value in asdict(asked.path).items() if name not in ("layer", "pairs")}
+    return PathSettings(**words)
 
 
 def _to_train(asked: "Study", rows: "Data") -> "Problem":
@@ -229,7 +260,6 @@ def _path(
         RecordError: what is there belongs to other data.
     """
     from saddlescope.paths.find import find_path
-    from saddlescope.paths.result import PathSettings
     from saddlescope.records.store import load_path, save_path
 
     assert asked.path is not None
@@ -248,14 +278,13 @@ def _path(
                 advice="Use --out, or --overwrite",
             )
         return path, True
-    words = {name: value for name, value in asdict(asked.path).items() if name not in ("layer", "pairs")}
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
         path = find_path(
             problem,
             parameters,
             layer=asked.path.layer,
             pair=pair,
-            settings=PathSettings(**words),
+            settings=_path_settings(asked),
             progress=progress,
         )
     remove(run)  # what is there is damaged, in a folder that is this study's
