@@ -67,7 +67,7 @@ def certify(
     out
         A JSON file to write: what --json prints, the same in words, and the fingerprints of network and data.
     overwrite
-        Replace the file if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document.
     quiet

@@ -52,7 +52,7 @@ def expand(
     activation
         The activation, when the file does not say it.
     overwrite
-        Replace the output if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document.
     quiet

@@ -41,7 +41,7 @@ def report(
     data
         The data, likewise.
     overwrite
-        Replace the page if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document.
     quiet

@@ -59,7 +59,7 @@ def study(
     out
         The folder for all results; by default the file's name without .toml.
     overwrite
-        Compute anew what another study left in the folder.
+        Put this study in the place of another, or of itself, which stays until the new one is whole.
     json
         Print one JSON document.
     quiet

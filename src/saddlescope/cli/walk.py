@@ -53,7 +53,7 @@ def walk(
     out
         A JSON file to write: the moves, and what was measured on each segment.
     overwrite
-        Replace the file if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document, the same as --out writes.
     quiet
