@@ -173,7 +173,7 @@ with claim(Path(sys.argv[1])):
 def test_two_processes_on_one_output_one_is_refused_until_the_other_has_ended(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a.json")
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "a.json")], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [sys.executable, "-c", HOLDER, str(tmp_path / "link")], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"

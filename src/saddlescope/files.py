@@ -278,7 +278,7 @@ def require_room(folder: Path) -> None:
         StorageError: it is so.
     """
     if not folder.is_dir():
-        what = "the folder for the output cannot be written to, as it does not exist"
+        what = "the folder for the output does not exist and cannot be written to"
         raise StorageError(what, name="folder", value=folder)
     try:
         with tempfile.TemporaryFile(dir=folder):
