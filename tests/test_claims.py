@@ -172,13 +172,13 @@ def test_counterexamples_are_judged_again_from_their_files(points, tmp_path: Pat
         assert again.holds is False
         assert again.numbers.keys() == record["numbers"].keys()
     assert not list(tmp_path.glob(".found*"))
-    with pytest.raises(RecordExistsError, match="exists already"):
+    with pytest.raises(RecordExistsError, match="the output exists"):
         save_counterexamples(tmp_path / "found", chosen)
     save_counterexamples(tmp_path / "found", chosen[:1], overwrite=True)
     assert sorted(p.name for p in (tmp_path / "found").iterdir()) == ["README.txt", "zero-eigenvalues"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("x")
-    with pytest.raises(RecordExistsError, match="no folder of counterexamples"):
+    with pytest.raises(RecordExistsError, match="is not a folder of counterexamples"):
         save_counterexamples(tmp_path / "mine", chosen, overwrite=True)
     assert (tmp_path / "mine" / "precious").read_text() == "x"
 
@@ -211,7 +211,7 @@ def test_the_command_prints_one_document_and_writes_what_failed(tmp_path: Path, 
     assert [row["verdict"] for row in found["statements"]] == ["fails", "holds"]
     assert (tmp_path / "found" / "limit-as-printed" / "claim.json").is_file()
     assert run(words) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "the output exists" in capsys.readouterr().err
     assert run([*words, "--overwrite"]) == 0
     told = capsys.readouterr().err
     assert "FAILS" in told

@@ -159,8 +159,12 @@ def test_a_mistake_is_one_line_exit_code_two_and_nothing_written(run, capfd, wor
 def test_overwriting_needs_a_word(run):
     assert run([*EXPAND, "--out", "net.safetensors", "--quiet"]) == 2
     assert load_weights("net.safetensors")[0].widths == (2, 3, 4, 2)
-    assert run([*EXPAND, "--out", "net.safetensors", "--quiet", "--overwrite"]) == 0
-    assert load_weights("net.safetensors")[0].widths == (2, 8, 7, 2)
+    assert run([*EXPAND, "--out", "net.safetensors", "--quiet", "--overwrite"]) == 2  # the user's own network
+    assert load_weights("net.safetensors")[0].widths == (2, 3, 4, 2)
+    assert run([*EXPAND, "--out", "wide.safetensors", "--quiet"]) == 0
+    assert run([*EXPAND, "--out", "wide.safetensors", "--quiet"]) == 2
+    assert run([*EXPAND, "--out", "wide.safetensors", "--quiet", "--overwrite"]) == 0
+    assert load_weights("wide.safetensors")[0].widths == (2, 8, 7, 2)
 
 
 def test_help_names_an_example(run, capfd):

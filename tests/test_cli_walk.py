@@ -164,8 +164,12 @@ def test_what_is_no_run_is_refused(here, capfd):
     assert "not a readable result: run=data.npz" in capfd.readouterr().err
 
 
-def test_an_existing_file_is_replaced_when_asked(here, capfd):
+def test_an_earlier_walk_is_replaced_when_asked_and_nothing_else(here, capfd):
     (here / "walk.json").write_text("old")
+    assert run(["walk", "run.saddle", "--to", "0,2,1", "--out", "walk.json", "--overwrite", "--quiet"]) == 2
+    assert (here / "walk.json").read_text() == "old"
+    (here / "walk.json").unlink()
+    assert run(["walk", "run.saddle", "--to", "1,2,0", "--out", "walk.json", "--quiet"]) == 0
     assert run(["walk", "run.saddle", "--to", "0,2,1", "--out", "walk.json", "--overwrite", "--quiet"]) == 0
     assert json.loads((here / "walk.json").read_text())["permutation"] == [0, 2, 1]
 

@@ -12,7 +12,7 @@ LONGEST_FILE, LONGEST_BODY = 400, 60
 # A row per floor, lowest first; packages on one floor are blind to each other. "" is saddlescope itself. Inside a
 # package the files stand in import order: each may import those before it. A name not listed yet fails the test.
 FLOORS: list[dict[str, str]] = [
-    {"": "printable errors outcomes precision arrays shown"},
+    {"": "printable errors outcomes precision arrays shown files"},
     {
         "counting": "closed_form enumerate regimes",
         "symmetry": "neurons actions coordinates gauge",
@@ -35,13 +35,13 @@ FLOORS: list[dict[str, str]] = [
         "toy_experiment landscape_experiment types_experiment geometry_experiment minima_experiment overparameterised "
         "students_experiment deep_experiment widths_experiment mnist_experiment"
     },
-    {"records": "schema provenance store recheck"},
+    {"records": "schema provenance store recheck recognise studies"},
     {
         "sweeps": "plan executors resume run",
         "plots": "canvas path regimes neurons spectrum walk surface stamp counts_figure toy_figure landscape_figure "
         "types_figure geometry_figure minima_figure students_figure strips deep_figure widths_figure mnist_figure",
     },
-    {"report": "sections documents page", "reproduction": "catalogue text reproduce"},
+    {"report": "sections documents page", "reproduction": "catalogue text folder reproduce"},
     {
         "cli": "options telling progress summary train path runs demo count expand reduce walk shrink certify claims "
         "report study reproduce completion programs main"

@@ -67,7 +67,7 @@ def certify(
     out
         A JSON file to write: what --json prints, the same in words, and the fingerprints of network and data.
     overwrite
-        Replace the file if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document.
     quiet
@@ -82,7 +82,7 @@ def certify(
     if along < 0 or (along and run is None):
         raise SettingsError("--along belongs to a run", name="along", value=along, expected="a run, and 1 or more")
     if out is not None:
-        free_file(out, overwrite=overwrite)
+        free_file(out, overwrite=overwrite, by="certify")
 
     from saddlescope.cli.summary import beside_lines, certificate_json, certificate_lines, certificate_told
     from saddlescope.cli.telling import show

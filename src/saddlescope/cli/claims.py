@@ -47,7 +47,7 @@ def claims(
     recheck
         A counterexample's folder, to be judged again.
     overwrite
-        Replace the folder of counterexamples if it exists.
+        Replace an earlier folder of counterexamples; nothing else is ever replaced.
     json
         Print one JSON document.
     quiet

@@ -81,7 +81,7 @@ def count(
         if regimes is None:
             raise SettingsError("only the regimes have a figure", name="figure", value=figure, expected="--regimes")
         one_of(figure.suffix, "suffix of the figure", (".png", ".pdf", ".svg"))
-        free_file(figure, overwrite=overwrite)
+        free_file(figure, overwrite=overwrite, by="count", drawn=True)
     if small is not None and wide is not None:
         result = _subspaces(numbers(small, "small", "4,5"), numbers(wide, "wide", "10,8"))
     elif order is not None and width is not None:
@@ -153,7 +153,7 @@ def _regimes(largest: int, widest: int, figure: Path | None) -> dict[str, Any]:
         from saddlescope.plots.path import save_figure
         from saddlescope.plots.regimes import regimes_figure
 
-        save_figure(regimes_figure(found, widest), figure)
+        save_figure(regimes_figure(found, widest), figure, by="saddlescope count")
     return {"widest": widest, "crossings": [[one.minimal, one.crossing] for one in found]}
 
 

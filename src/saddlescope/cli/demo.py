@@ -4,8 +4,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from saddlescope.cli.options import own_folder, print_json, say, seed_of
+from saddlescope.cli.options import print_json, say, seed_of
 from saddlescope.cli.progress import progress_bar
+from saddlescope.files import foreign_entry, require_free, writing
+
+FILES = ("teacher.safetensors", "path.saddle", "demo.png")
 
 
 def demo(
@@ -30,7 +33,7 @@ def demo(
     seed
         Seed of the network's initial weights.
     overwrite
-        Write into an existing folder, replacing a former demo.
+        Replace a former demo.
     json
         Print one JSON document.
     quiet
@@ -40,27 +43,45 @@ def demo(
     """
     began = time.perf_counter()
     seed_of(seed)
-    with own_folder(out, overwrite=overwrite):
-        return _demo(out, seed, began, overwrite=overwrite, json=json, quiet=quiet or json, verbose=verbose)
+    require_free(out, overwrite=overwrite, objection=_objection, kind="an earlier demo")
+    return _demo(out, seed, began, json=json, quiet=quiet or json, verbose=verbose)
 
 
-def _demo(out: Path, seed: int, began: float, *, overwrite: bool, json: bool, quiet: bool, verbose: bool) -> int:
+def _objection(folder: Path) -> str | None:
+    """Return why a folder is not a whole demo, or None if it is."""
+    from saddlescope.records.recognise import figure
+    from saddlescope.records.store import path_objection
+
+    if not folder.is_dir():
+        return "not a folder"
+    missing = next((name for name in FILES if not (folder / name).exists()), None)
+    if missing is not None:
+        return f"there is no {missing} in it"
+    return (
+        foreign_entry(folder, FILES.__contains__)
+        or path_objection(folder / "path.saddle")
+        or figure(folder / "demo.png", "saddlescope demo")
+    )
+
+
+def _demo(out: Path, seed: int, began: float, *, json: bool, quiet: bool, verbose: bool) -> int:
     from saddlescope.cli.summary import path_json, path_told
     from saddlescope.cli.telling import show
     from saddlescope.plots.path import path_figure, save_figure
     from saddlescope.problem.weights import save_weights
-    from saddlescope.records.store import check_free, save_path
+    from saddlescope.records.store import save_path
     from saddlescope.study.demo import WIDTHS, demonstrate
 
-    check_free(out / "path.saddle", overwrite=overwrite)
     say("training a network on 1797 digits, then merging two of its neurons ...", quiet=quiet)
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
         shown = demonstrate(seed=seed, progress=progress)
-    save_weights(out / "teacher.safetensors", shown.network, shown.teacher.parameters, overwrite=overwrite)
     words = {"network": "teacher.safetensors", "data": "digits", "target": "network", "seed": seed}
     found = replace(shown.path, problem={**shown.path.problem, **words})
-    found = save_path(found, out / "path.saddle", overwrite=overwrite)
-    save_figure(path_figure(found), out / "demo.png")
+    with writing(out, "the result") as draft:
+        draft.mkdir()
+        save_weights(draft / "teacher.safetensors", shown.network, shown.teacher.parameters)
+        found = save_path(found, draft / "path.saddle")
+        save_figure(path_figure(found), draft / "demo.png", by="saddlescope demo")
     if json:
         print_json({**path_json(found), "teacher_accuracy": shown.accuracy, "out": str(out)})
     widths = "-".join(str(width) for width in WIDTHS)

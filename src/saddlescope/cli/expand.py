@@ -52,7 +52,7 @@ def expand(
     activation
         The activation, when the file does not say it.
     overwrite
-        Replace the output if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document.
     quiet
@@ -76,7 +76,7 @@ def expand(
         array_size(number, "neurons")
     one_of(shares, "shares", ("equal", "random"))
     seed_of(seed)
-    free_file(out, overwrite=overwrite)
+    free_file(out, overwrite=overwrite, by="expand")
 
     from saddlescope.problem.sources import load_data
     from saddlescope.problem.weights import load_weights, save_weights
@@ -95,7 +95,8 @@ def expand(
         inputs=inputs,
         seed=seed,
     )
-    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net)
+    notes = {"written by": "saddlescope expand"}
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
     if json:
         print_json(
             {

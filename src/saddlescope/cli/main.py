@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 done, but the answer is "no" or "undecided"; 2 the input o
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,7 @@ from saddlescope.cli.completion import add_completion
 from saddlescope.cli.count import count
 from saddlescope.cli.demo import demo
 from saddlescope.cli.expand import expand
+from saddlescope.cli.options import holding
 from saddlescope.cli.path import path
 from saddlescope.cli.programs import keep_programs, mended
 from saddlescope.cli.reduce import reduce
@@ -50,7 +52,7 @@ def build() -> App:
     )
     science = (demo, train, path, certify, walk, count, expand, reduce, shrink)
     for command in (*science, claims, reproduce, report, study):
-        app.command(command)
+        app.command(holding(command))
     add_completion(app)
     return app
 
@@ -84,7 +86,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and leave with its exit code; SIGTERM interrupts it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with mended(keep_programs(os.environ)):
         code = run(sys.argv[1:])
     sys.exit(code)

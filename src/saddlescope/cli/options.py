@@ -1,17 +1,18 @@
 """What several commands share: words turned into values, each mistake one clear line."""
 
+import functools
+import inspect
 import json
 import os
 import shlex
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saddlescope.errors import RecordExistsError, SettingsError, StorageError
+from saddlescope.errors import SettingsError, StorageError
+from saddlescope.files import claim, require_free, write_file
 from saddlescope.printable import printable
 
 LONGEST_NAME = 230
@@ -81,8 +82,30 @@ def short_name(path: Path) -> Path:
     return path
 
 
-def free_file(path: Path, *, overwrite: bool) -> Path:
+def holding(command: Callable[..., int]) -> Callable[..., int]:
+    """Return a command that claims its outputs while it runs: another process that names one of them refuses."""
+
+    @functools.wraps(command)
+    def run(*words: Any, **options: Any) -> int:
+        given = inspect.signature(command).bind(*words, **options)
+        given.apply_defaults()
+        with ExitStack() as stack:
+            for name in ("out", "figure"):
+                if isinstance(given.arguments.get(name), Path):
+                    stack.enter_context(claim(given.arguments[name]))
+            return command(*words, **options)
+
+    return run
+
+
+def free_file(path: Path, *, overwrite: bool, by: str, drawn: bool = False) -> Path:
     """Return the path if a file may be written there; asked before anything is computed.
+
+    Args:
+        path: the file.
+        overwrite: whether an earlier result may be replaced.
+        by: the command, whose own earlier results alone may be replaced.
+        drawn: a figure of the command, not its result.
 
     Raises:
         RecordExistsError: it exists and may not be overwritten.
@@ -91,42 +114,14 @@ def free_file(path: Path, *, overwrite: bool) -> Path:
     short_name(path)
     if path.is_dir():
         raise StorageError("the output is a folder", name="file", value=path, expected="a file name")
-    if path.exists() and not overwrite:
-        raise RecordExistsError("the output exists", name="file", value=path, advice="Use another name, or --overwrite")
-    above = path.absolute().parent
-    if not above.is_dir():
-        raise StorageError("the folder for the output does not exist", name="folder", value=above)
-    try:
-        with tempfile.TemporaryFile(dir=above):
-            pass
-    except OSError as error:
-        what = f"the folder for the output cannot be written to ({error.strerror})"
-        raise StorageError(what, name="folder", value=above) from error
-    return path
 
+    def objection(file: Path) -> str | None:
+        from saddlescope.records.recognise import objection
 
-@contextmanager
-def own_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Make a folder for several outputs; if the work in it fails, a folder made here is taken away again.
+        return objection(file, f"saddlescope {by}", drawn=drawn)
 
-    Raises:
-        RecordExistsError: it exists and may not be written into, or is a file.
-        StorageError: it cannot be made.
-    """
-    there = path.is_dir()
-    if path.exists() and not (there and overwrite):
-        raise RecordExistsError("the output exists", name="out", value=path, advice="Use another name, or --overwrite")
-    try:
-        path.mkdir(exist_ok=there)
-    except OSError as error:
-        what = f"the folder for the output cannot be made ({error.strerror})"
-        raise StorageError(what, name="out", value=path, expected="a writable place") from error
-    try:
-        yield path
-    except BaseException:
-        if not there:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
+    kind = f"an earlier {'figure' if drawn else 'result'} of saddlescope {by}"
+    return require_free(path, overwrite=overwrite, objection=objection, kind=kind, name="file")
 
 
 def seed_of(value: int) -> int:
@@ -147,19 +142,12 @@ def print_json(value: Any) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON document under a temporary name, then rename it.
+    """Write one JSON document, whole or not at all.
 
     Raises:
         StorageError: the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        what = f"the document cannot be written ({error.strerror})"
-        raise StorageError(what, name="out", value=path, expected="a disk with room for it") from error
+    write_file(path, json.dumps(value, indent=1, allow_nan=False) + "\n", "the document")
 
 
 def say(text: str, *, quiet: bool = False) -> None:

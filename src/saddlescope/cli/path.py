@@ -10,6 +10,8 @@ from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
 
 if TYPE_CHECKING:
+    from saddlescope.problem.data import Data
+    from saddlescope.problem.networks import Perceptron
     from saddlescope.problem.problem import Problem
 
 
@@ -100,7 +102,7 @@ def path(
         one_of(target, "target", ("data", "network"))
     if figure is not None:
         one_of(figure.suffix, "suffix of the figure", (".png", ".pdf", ".svg"))
-        free_file(figure, overwrite=overwrite)
+        free_file(figure, overwrite=overwrite, by="path", drawn=True)
 
     from saddlescope.records.store import check_free, save_path
 
@@ -121,7 +123,7 @@ def path(
     if figure is not None:
         from saddlescope.plots.path import path_figure, save_figure
 
-        save_figure(path_figure(found), figure)
+        save_figure(path_figure(found), figure, by="saddlescope path")
 
     from saddlescope.cli.summary import path_json, path_told
     from saddlescope.cli.telling import show
@@ -148,14 +150,46 @@ def problem_of(
     Raises:
         SaddlescopeError: a file that cannot be used, or words that do not fit together.
     """
-    from saddlescope.problem.agreement import doubt
-    from saddlescope.problem.data import teacher_data
-    from saddlescope.problem.problem import Problem
     from saddlescope.problem.sources import load_data
     from saddlescope.problem.weights import load_weights, stated_accuracy, weights_notes
 
     rows = load_data(data)
     network, parameters = load_weights(net, activation=activation, data=rows)
+    notes = weights_notes(net)
+    problem, words = problem_on(
+        network,
+        parameters,
+        rows,
+        loss=loss,
+        target=target,
+        weight_decay=weight_decay,
+        norm_barrier=norm_barrier,
+        accuracy=stated_accuracy(notes),
+    )
+    told = {name: notes[key] for name, key in (("seed", "seed"), ("trained by", "command")) if key in notes}
+    return problem, parameters, {"network": str(net), "data": data, **words, **told}
+
+
+def problem_on(
+    network: "Perceptron",
+    parameters: Any,
+    rows: "Data",
+    *,
+    loss: str | None,
+    target: str | None,
+    weight_decay: float,
+    norm_barrier: float,
+    accuracy: float | None = None,
+) -> "tuple[Problem, dict[str, object]]":
+    """Return the problem of a network on data, whose targets they are, and a doubt whether it is the user's own.
+
+    Raises:
+        SaddlescopeError: words, network or data that do not fit together.
+    """
+    from saddlescope.problem.agreement import doubt
+    from saddlescope.problem.data import teacher_data
+    from saddlescope.problem.problem import Problem
+
     own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
     if own and loss == "cross-entropy":
         raise SettingsError("cross-entropy needs the data's labels", name="target", value=target, expected="data")
@@ -164,9 +198,5 @@ def problem_of(
         rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
-    notes = weights_notes(net)
-    why = doubt(network, parameters, given, accuracy=stated_accuracy(notes), weight_decay=weight_decay, targets=not own)
-    words = {"network": str(net), "data": data, "target": "network" if own else "data"}
-    told = {} if why is None else {"doubt": why}
-    told |= {name: notes[key] for name, key in (("seed", "seed"), ("trained by", "command")) if key in notes}
-    return problem, parameters, {**words, **told}
+    why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
+    return problem, {"target": "network" if own else "data", **({} if why is None else {"doubt": why})}

@@ -57,7 +57,7 @@ def reduce(
     verbose
         Print also what the answer rests on: settings, versions, every step.
     """
-    free_file(out, overwrite=overwrite)
+    free_file(out, overwrite=overwrite, by="reduce")
 
     from saddlescope.problem.sources import load_data
     from saddlescope.problem.weights import load_weights, save_weights
@@ -67,7 +67,8 @@ def reduce(
     inputs = rows.inputs
     network, parameters = load_weights(net, activation=activation, data=rows)
     found = run(network, parameters, inputs, tolerance=tolerance, drop_dead=drop_dead)
-    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net)
+    notes = {"written by": "saddlescope reduce"}
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
     if json:
         print_json(
             {

@@ -7,6 +7,7 @@ from saddlescope.cli.options import command_line, free_file, print_json, say
 from saddlescope.cli.telling import show_versions
 from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SaddlescopeError, SettingsError
+from saddlescope.files import claim
 
 if TYPE_CHECKING:
     from saddlescope.critical.result import Certificate
@@ -40,7 +41,7 @@ def report(
     data
         The data, likewise.
     overwrite
-        Replace the page if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document.
     quiet
@@ -53,7 +54,14 @@ def report(
     if len(runs) > 1 and (net is not None or data is not None):
         raise SettingsError("--net and --data belong to a single run", name="runs", value=len(runs), expected="1")
     page = out or runs[0].with_suffix(".html")
-    free_file(page, overwrite=overwrite)
+    with claim(page):
+        free_file(page, overwrite=overwrite, by="report")
+        return _report(runs, page, net=net, data=data, json=json, quiet=quiet, verbose=verbose)
+
+
+def _report(
+    runs: tuple[Path, ...], page: Path, *, net: Path | None, data: str | None, json: bool, quiet: bool, verbose: bool
+) -> int:
     import shlex
 
     from saddlescope.report.page import render, save_page
@@ -62,7 +70,7 @@ def report(
     command = shlex.join(["saddlescope", "report", *map(str, runs), "--out", str(page)])
     text = render(sections, command=command, version=version_words())
     save_page(text, page)
-    told = {"out": str(page), "bytes": len(text.encode("utf-8")), "runs": [section["verdict"] for section in sections]}
+    told = {"out": str(page), "bytes": page.stat().st_size, "runs": [section["verdict"] for section in sections]}
     if json:
         print_json(told)
     what = "1 section" if len(sections) == 1 else f"{len(sections)} sections"

@@ -39,7 +39,7 @@ def reproduce(
     workers
         Number of processes.
     overwrite
-        Compute a finished reproduction anew.
+        Compute a finished reproduction anew; it stays until the new one is whole.
     json
         Print one JSON document.
     quiet

@@ -91,7 +91,7 @@ def shrink(
         one_of(loss, "loss", tuple(LOSSES))
     if target is not None:
         one_of(target, "target", ("data", "network"))
-    free_file(out, overwrite=overwrite)
+    free_file(out, overwrite=overwrite, by="shrink")
 
     from saddlescope.cli.telling import show
     from saddlescope.problem.weights import save_weights
@@ -107,7 +107,8 @@ def shrink(
     )
     with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
         found = run(problem, parameters, widths=wanted, max_loss=max_loss, settings=settings, progress=progress)
-    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net)
+    notes = {"written by": "saddlescope shrink"}
+    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
 
     if json:
         kept = ("loss_start", "gradient_norm_start", "accuracy_start", "loss", "gradient_norm", "accuracy", "reached")

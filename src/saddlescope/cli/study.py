@@ -1,9 +1,9 @@
 """saddlescope study: a whole study from one TOML file, pair after pair; what is finished is not computed again."""
 
+import contextlib
 import hashlib
 import itertools
-import json as json_text
-import shutil
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 from saddlescope.cli.options import print_json, say, write_json
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.telling import show_versions
-from saddlescope.errors import NeuronsError, RecordError, RecordExistsError, StorageError
+from saddlescope.errors import NeuronsError, RecordError, SettingsError, WeightsError
+from saddlescope.files import claim, remove
 
 if TYPE_CHECKING:
     from saddlescope.paths.result import Path as PermutationPath
+    from saddlescope.paths.result import PathSettings
+    from saddlescope.problem.data import Data
     from saddlescope.problem.problem import Problem
     from saddlescope.study.configuration import Study
 
-ASKED, TOLD, NETWORK = "asked.json", "study.json", "net.safetensors"
-
-# What runs already computed depend on: a study that differs in one of these is another study.
+# What runs already computed depend on, with the contents of data and network: a study that differs in one of these
+# is another study.
 GROUNDS = (
     "data",
     "network",
-    "network_sha256",
     "loss",
     "target",
     "activation",
@@ -58,7 +59,7 @@ def study(
     out
         The folder for all results; by default the file's name without .toml.
     overwrite
-        Compute anew what another study left in the folder.
+        Put this study in the place of another, or of itself, which stays until the new one is whole.
     json
         Print one JSON document.
     quiet
@@ -69,85 +70,124 @@ def study(
     from saddlescope.study.configuration import load_study
 
     asked = load_study(file)
+    with claim(file.with_suffix("") if out is None else out):
+        return _study(file, asked, out, overwrite=overwrite, json=json, quiet=quiet or json, verbose=verbose)
+
+
+def _study(
+    file: Path, asked: "Study", out: Path | None, *, overwrite: bool, json: bool, quiet: bool, verbose: bool
+) -> int:
+    from saddlescope.records.studies import TOLD, close_study, open_study
+
     folder = file.with_suffix("") if out is None else out
-    hushed = quiet or json
-    _claim(folder, asked, overwrite=overwrite)
-    net = _network(folder, asked, quiet=hushed, verbose=verbose)
-    rows = [] if asked.path is None else _runs(folder, net, asked, quiet=hushed, verbose=verbose)
+    place = open_study(folder, _checked(asked), overwrite=overwrite)
+    own = _network(place, asked, quiet=quiet, verbose=verbose)
+    net = own if asked.train is None else folder / own.name
+    rows = [] if asked.path is None else _runs(place, folder, own, asked, quiet=quiet, verbose=verbose)
     told: dict[str, Any] = {"kind": "study", "file": str(file), "network": str(net), "runs": rows}
     if asked.report is not None:
-        told["report"] = _page(folder, asked.report.name, rows, f"saddlescope study {file} --out {folder}")
-    write_json(folder / TOLD, told)
+        told["report"] = str(folder / asked.report.name)
+        command = shlex.join(["saddlescope", "study", str(file), "--out", str(folder)])
+        _page(place, asked, own, [Path(row["run"]).name for row in rows], command)
+    write_json(place / TOLD, told)
+    close_study(place, folder)
     if json:
         print_json(told)
     for line in _lines(told, folder):
-        say(line, quiet=hushed)
-    show_versions(quiet=hushed, verbose=verbose)
+        say(line, quiet=quiet)
+    show_versions(quiet=quiet, verbose=verbose)
     done = all(row["ending"] == "permutation-point" and row.get("verdict") != "undecided" for row in rows)
     return 0 if done else 1
 
 
-def _claim(folder: Path, asked: "Study", *, overwrite: bool) -> None:
-    """Make the folder, or take it with the results in it if they are this study's; another's go with --overwrite.
+def _checked(asked: "Study") -> dict[str, Any]:
+    """Return what the results depend on, after trying all that can be tried before anything is written or computed.
 
     Raises:
-        RecordExistsError: the folder holds something else, and may not be overwritten.
-        StorageError: it cannot be made.
+        SaddlescopeError: network, data, layer, pairs or walk do not fit together, or the extra for proofs is missing.
     """
+    from saddlescope.cli.path import problem_on
+    from saddlescope.problem.sources import load_data
+    from saddlescope.problem.weights import load_weights
+
+    rows = load_data(asked.data)
+    if asked.train is not None:
+        network = _to_train(asked, rows).network
+        parameters = network.initial(asked.train.seed)
+    else:
+        network, parameters = load_weights(str(asked.network), activation=asked.activation)
+    if asked.path is not None:
+        settings = {name: getattr(asked, name) for name in ("loss", "target", "weight_decay", "norm_barrier")}
+        problem, _ = problem_on(network, parameters, rows, **settings)
+        _pairs(asked, problem.network.neurons(asked.path.layer).count(parameters))
+        _check_tables(asked, problem)
+    own = None if asked.network is None else hashlib.sha256(Path(asked.network).read_bytes()).hexdigest()
     grounds = {name: value for name, value in asdict(asked).items() if name in GROUNDS}
-    given = Path(asked.network) if asked.network is not None else None
-    there = given is not None and given.is_file()
-    grounds["network_sha256"] = hashlib.sha256(given.read_bytes()).hexdigest() if given and there else None
-    grounds = json_text.loads(json_text.dumps(grounds))
-    note = folder / ASKED
-    if not note.is_file() and folder.exists():
-        raise RecordExistsError(
-            "the output exists and is no study's", name="out", value=folder, advice="Use another name"
-        )
-    if note.is_file():
-        before = json_text.loads(note.read_text(encoding="utf-8"))
-        changed = [name for name in GROUNDS if before.get(name) != grounds[name]]
-        if not changed and not overwrite:
-            return
-        if not overwrite:
-            raise RecordExistsError(
-                "the output holds another study",
-                name="changed",
-                value=", ".join(changed),
-                advice="Use another --out, or --overwrite",
-            )
-        for run in [*folder.glob("pair-*.saddle"), *folder.glob("closest.saddle")]:
-            shutil.rmtree(run)
-        (folder / NETWORK).unlink(missing_ok=True)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        what = f"the output's folder cannot be made ({error.strerror})"
-        raise StorageError(what, name="out", value=folder) from error
-    write_json(note, grounds)
+    return {**grounds, "network_sha256": own, "data_sha256": rows.fingerprint}
 
 
-def _network(folder: Path, asked: "Study", *, quiet: bool, verbose: bool) -> Path:
-    """Return the network's file, trained first where the study says so and it is not there yet."""
-    if asked.train is None:
-        assert asked.network is not None
-        return Path(asked.network)
-    file = folder / NETWORK
-    if file.is_file():
-        return file
+def _check_tables(asked: "Study", problem: "Problem") -> None:
+    """Ask of each table what its command would refuse, but only after hours of training or paths.
+
+    Raises:
+        SaddlescopeError: a setting that does not fit the problem.
+    """
+    from saddlescope.critical import along, proof
+    from saddlescope.numerics.balls import flint
+    from saddlescope.paths.find import check_settings, choose_solver
+    from saddlescope.valleys import walk
+
+    settings, size = _path_settings(asked), problem.network.layout.size
+    check_settings(settings)
+    choose_solver(settings, problem, size)
+    if asked.walk is not None:
+        walk.check_settings(problem, asked.walk.points, asked.walk.tolerance)
+    if asked.certify is not None and asked.certify.along and size > along.DENSE_LIMIT:
+        limit = f"0: a network of at most {along.DENSE_LIMIT} parameters"
+        raise SettingsError("too many parameters for this", name="certify.along", value=size, expected=limit)
+    if asked.certify is not None and asked.certify.prove:
+        flint()
+        proof.check_settings(problem.network, str(problem.loss), float(problem.weight_decay))
+
+
+def _path_settings(asked: "Study") -> "PathSettings":
+    from saddlescope.paths.result import PathSettings
+
+    assert asked.path is not None
+    words = {name: value for name, value in asdict(asked.path).items() if name not in ("layer", "pairs")}
+    return PathSettings(**words)
+
+
+def _to_train(asked: "Study", rows: "Data") -> "Problem":
+    """Return the problem on which the study's network is trained."""
     from saddlescope.cli.train import LOSSES
     from saddlescope.problem.networks import Perceptron
     from saddlescope.problem.problem import Problem
+
+    assert asked.train is not None
+    loss = LOSSES[asked.loss] if asked.loss else ("cross_entropy" if rows.targets is None else "mse")
+    network = Perceptron(asked.train.widths, asked.train.activation)
+    return Problem(network, rows, loss=loss, weight_decay=asked.weight_decay)
+
+
+def _network(place: Path, asked: "Study", *, quiet: bool, verbose: bool) -> Path:
+    """Return the network's file, trained first where the study says so and it is not there yet, or damaged."""
+    from saddlescope.records.studies import NETWORK
+
+    if asked.train is None:
+        return Path(str(asked.network))
     from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import save_weights
+    from saddlescope.problem.weights import load_weights, save_weights
     from saddlescope.training.train import train
 
-    words = asked.train
-    network, rows = Perceptron(words.widths, words.activation), load_data(asked.data)
-    loss = LOSSES[asked.loss] if asked.loss else ("cross_entropy" if rows.targets is None else "mse")
+    file, words = place / NETWORK, asked.train
+    with contextlib.suppress(WeightsError):
+        load_weights(file)
+        return file
+    problem = _to_train(asked, load_data(asked.data))
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
         found = train(
-            Problem(network, rows, loss=loss, weight_decay=asked.weight_decay),
+            problem,
             seed=words.seed,
             adam_steps=words.adam_steps,
             learning_rate=words.learning_rate,
@@ -155,7 +195,8 @@ def _network(folder: Path, asked: "Study", *, quiet: bool, verbose: bool) -> Pat
             tolerance=words.tolerance,
             progress=progress,
         )
-    save_weights(file, network, found.parameters, overwrite=True, notes={"seed": str(words.seed)})
+    notes = {"seed": str(words.seed), "written by": "saddlescope study"}
+    save_weights(file, problem.network, found.parameters, overwrite=True, notes=notes)
     say(f"trained: {found.outcome}, loss {found.loss:.6g}, gradient norm {found.gradient_norm:.1e}", quiet=quiet)
     return file
 
@@ -180,8 +221,8 @@ def _pairs(asked: "Study", units: int) -> list[tuple[int, int] | None]:
     return list(pairs)
 
 
-def _runs(folder: Path, net: Path, asked: "Study", *, quiet: bool, verbose: bool) -> list[dict[str, Any]]:
-    """Return a row a pair, computing what is not there yet."""
+def _runs(place: Path, folder: Path, net: Path, asked: "Study", *, quiet: bool, verbose: bool) -> list[dict[str, Any]]:
+    """Return a row a pair, computing what is not there yet; ``place`` will have the name ``folder`` at the end."""
     from saddlescope.cli.path import problem_of
 
     assert asked.path is not None
@@ -194,16 +235,18 @@ def _runs(folder: Path, net: Path, asked: "Study", *, quiet: bool, verbose: bool
         weight_decay=asked.weight_decay,
         norm_barrier=asked.norm_barrier,
     )
+    if asked.train is not None:
+        own = {**own, "network": str(folder / net.name)}
     pairs = _pairs(asked, problem.network.neurons(asked.path.layer).count(parameters))
     rows = []
     for pair in pairs:
         name = "closest" if pair is None else f"pair-{pair[0]}-{pair[1]}"
         run = folder / f"{name}.saddle"
-        path, kept = _path(run, problem, parameters, pair, own, asked, quiet=quiet, verbose=verbose)
+        path, kept = _path(place / run.name, problem, parameters, pair, own, asked, quiet=quiet, verbose=verbose)
         row = _row(run, path, kept=kept)
         if path.permutation_point is not None:
-            row |= _certified(folder / f"{name}.certificate.json", problem, path, asked)
-            row |= _walked(folder / f"{name}.walk.json", run, problem, path, asked)
+            row |= _certified(place / f"{name}.certificate.json", problem, path, asked)
+            row |= _walked(place / f"{name}.walk.json", run, problem, path, asked)
         rows.append(row)
     return rows
 
@@ -211,18 +254,22 @@ def _runs(folder: Path, net: Path, asked: "Study", *, quiet: bool, verbose: bool
 def _path(
     run: Path, problem: "Problem", parameters: Any, pair: Any, own: Any, asked: "Study", *, quiet: bool, verbose: bool
 ) -> "tuple[PermutationPath, bool]":
-    """Return a pair's path and whether it was there already.
+    """Return a pair's path and whether it was there already; a damaged one is computed anew.
 
     Raises:
         RecordError: what is there belongs to other data.
     """
     from saddlescope.paths.find import find_path
-    from saddlescope.paths.result import PathSettings
     from saddlescope.records.store import load_path, save_path
 
     assert asked.path is not None
-    if run.is_dir():
+    path = None
+    try:
         path = load_path(run)
+    except RecordError as error:
+        if error.name == "format":  # whole, but of another version
+            raise
+    if path is not None:
         if path.fingerprints["data"] != problem.fingerprint(parameters)["data"]:
             raise RecordError(
                 "the data have changed since this run",
@@ -231,17 +278,17 @@ def _path(
                 advice="Use --out, or --overwrite",
             )
         return path, True
-    words = {name: value for name, value in asdict(asked.path).items() if name not in ("layer", "pairs")}
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
         path = find_path(
             problem,
             parameters,
             layer=asked.path.layer,
             pair=pair,
-            settings=PathSettings(**words),
+            settings=_path_settings(asked),
             progress=progress,
         )
-    return save_path(replace(path, problem={**path.problem, **own}), run, overwrite=True), False
+    remove(run)  # what is there is damaged, in a folder that is this study's
+    return save_path(replace(path, problem={**path.problem, **own}), run), False
 
 
 def _row(run: Path, path: "PermutationPath", *, kept: bool) -> dict[str, Any]:
@@ -299,15 +346,19 @@ def _walked(file: Path, run: Path, problem: "Problem", path: "PermutationPath", 
     return {"walk_segments": found.segments, "walk_loss_deviation": found.max_loss_deviation}
 
 
-def _page(folder: Path, name: str, rows: list[dict[str, Any]], command: str) -> str:
-    """Write one page on all runs and return its name."""
+def _page(place: Path, asked: "Study", net: Path, names: list[str], command: str) -> None:
+    """Write one page on all runs, and their walks if the study asks for walks."""
     from saddlescope.cli.report import section_of, version_words
     from saddlescope.report.page import render, save_page
 
-    shown = [(Path(row["run"]), Path(row["run"]).with_suffix(".walk.json")) for row in rows]
-    sections = [section_of(place, None, None) for pair in shown for place in pair if place.exists()]
-    save_page(render(sections, command=command, version=version_words()), folder / name)
-    return str(folder / name)
+    assert asked.report is not None
+    sections = []
+    for run in (place / name for name in names):
+        sections.append(section_of(run, net, None))
+        walked = run.with_suffix(".walk.json")
+        if asked.walk is not None and walked.exists():
+            sections.append(section_of(walked, None, None))
+    save_page(render(sections, command=command, version=version_words()), place / asked.report.name)
 
 
 def _lines(told: dict[str, Any], folder: Path) -> list[str]:

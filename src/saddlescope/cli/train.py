@@ -70,7 +70,7 @@ def train(
     seed_of(seed)
     if loss is not None:
         one_of(loss, "loss", tuple(LOSSES))
-    free_file(out, overwrite=overwrite)
+    free_file(out, overwrite=overwrite, by="train")
 
     from saddlescope.cli.summary import training_json, training_told
     from saddlescope.cli.telling import show
@@ -98,7 +98,7 @@ def train(
             progress=progress,
         )
     accuracy = problem.accuracy(result.parameters)
-    notes = {"seed": str(seed), "command": command}
+    notes = {"seed": str(seed), "command": command, "written by": "saddlescope train"}
     if accuracy is not None:
         notes["accuracy"] = repr(accuracy)
     save_weights(out, network, result.parameters, overwrite=overwrite, notes=notes)

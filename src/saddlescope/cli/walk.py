@@ -53,7 +53,7 @@ def walk(
     out
         A JSON file to write: the moves, and what was measured on each segment.
     overwrite
-        Replace the file if it exists.
+        Replace an earlier output of this command; nothing else is ever replaced.
     json
         Print one JSON document, the same as --out writes.
     quiet
@@ -63,7 +63,7 @@ def walk(
     """
     order = numbers(to, "to", "3,1,2,0,4")
     if out is not None:
-        free_file(out, overwrite=overwrite)
+        free_file(out, overwrite=overwrite, by="walk")
 
     from saddlescope.cli.telling import show
     from saddlescope.records.store import load_path

@@ -150,7 +150,7 @@ def prove(
     """
     began = time.perf_counter()
     flint()
-    _check_settings(network, loss, weight_decay, precision_bits)
+    check_settings(network, loss, weight_decay, precision_bits)
     data = Data(data_inputs, targets=data_targets)
     _check_data(network, data, loss)
     network.check(parameters)
@@ -167,7 +167,7 @@ def prove(
     return replace(proof, precision_bits=precision_bits, seconds=time.perf_counter() - began)
 
 
-def _check_settings(network: Any, loss: str, weight_decay: float, precision_bits: int) -> None:
+def check_settings(network: Any, loss: str, weight_decay: float, precision_bits: int = 128) -> None:
     """Refuse what cannot be proved, or is no setting."""
     if not isinstance(network, Perceptron):
         raise SettingsError("proofs know perceptrons only", name="network", value=type(network).__name__)

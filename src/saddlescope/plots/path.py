@@ -3,7 +3,6 @@
 Every function takes and returns Axes; `path_figure` puts them together. Nothing here touches matplotlib's global state.
 """
 
-import os
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saddlescope.errors import StorageError
+from saddlescope.files import writing
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.result import Path
 from saddlescope.plots.canvas import BLUE, GREEN, GREY, ORANGE, RED, axes_or_new
@@ -179,25 +178,19 @@ def path_figure(path: Path) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, file: str | FilePath) -> None:
+def save_figure(figure: Figure, file: str | FilePath, *, by: str = "saddlescope library") -> None:
     """Write a figure as PNG, PDF or SVG by its name, whole or not at all, fonts embedded.
+
+    Args:
+        figure: from one of the drawing functions.
+        file: its name; the suffix says the format.
+        by: program and command, kept in the file, by which ``--overwrite`` knows its own figures again.
 
     Raises:
         StorageError: the disk refuses; nothing is left behind.
     """
     file = FilePath(file)
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}")
-    try:
-        undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(file.suffix)
-        with mpl.rc_context(STYLE):
-            figure.savefig(temporary, dpi=200, metadata=undated)
-        os.replace(temporary, file)
-    except OSError as error:
-        raise StorageError(
-            f"the figure cannot be written ({error.strerror or error})",
-            name="file",
-            value=file,
-            expected="a disk with room for it",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    maker = {".svg": {"Date": None, "Creator": by}, ".pdf": {"CreationDate": None, "Creator": by}}
+    metadata = maker.get(file.suffix, {"Software": by})
+    with writing(file, "the figure") as draft, mpl.rc_context(STYLE):
+        figure.savefig(draft, dpi=200, metadata=metadata, format=file.suffix.removeprefix("."))

@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 from saddlescope.errors import DataError, StorageError
+from saddlescope.files import write_file
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -56,14 +57,10 @@ def fetch(name: str, folder: Path, mirrors: tuple[str, ...] = MIRRORS) -> Path:
 
 
 def _write(content: bytes, path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            "a downloaded file cannot be kept", name="file", value=path, expected=f"room ({error.strerror})"
-        ) from error
+        what = f"the folder for downloaded files cannot be made ({error.strerror})"
+        raise StorageError(what, name="folder", value=path.parent, expected="a writable place") from error
+    write_file(path, content, "a downloaded file")
     return path

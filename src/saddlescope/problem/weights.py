@@ -4,7 +4,6 @@ Inside, a perceptron's arrays are ``0.weight``, ``0.bias``, ``2.weight``, ...; `
 `save_weights(..., like=FILE)` writes them back, so that ``load_state_dict(strict=True)`` takes what was computed.
 """
 
-import contextlib
 import itertools
 import json
 import os
@@ -16,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
-from saddlescope.errors import RecordExistsError, StorageError, WeightsError
+from saddlescope.errors import RecordExistsError, WeightsError
+from saddlescope.files import write_file
 from saddlescope.problem.agreement import require_agreement
 from saddlescope.problem.data import Data
 from saddlescope.problem.foreign import conversion, exists, foreign_kind
@@ -68,17 +68,7 @@ def save_weights(
     arrays = to_numpy(parameters)
     if own:
         arrays = {f"{own[int(name.split('.')[0]) // 2]}.{name.split('.')[1]}": v for name, v in arrays.items()}
-    content = _same_bytes(save(arrays, metadata))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StorageError(
-            "the weights cannot be written", name="file", value=path, expected=f"room ({error.strerror})"
-        ) from error
+    write_file(path, _same_bytes(save(arrays, metadata)), "the file of weights")
 
 
 def weights_notes(path: str | Path) -> dict[str, str]:

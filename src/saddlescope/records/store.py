@@ -5,17 +5,14 @@ result.json holds the SHA-256 of arrays.nc, because netCDF reads a flipped byte 
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-import uuid
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 
-from saddlescope.errors import UNREADABLE, RecordError, RecordExistsError, StorageError
+from saddlescope.errors import UNREADABLE, RecordError, RecordExistsError
+from saddlescope.files import foreign_entry, require_free, restored, writing
 from saddlescope.paths.result import Path
 from saddlescope.records.provenance import versions
 from saddlescope.records.schema import FORMAT, arrays, document, rebuild
@@ -27,31 +24,28 @@ def check_free(folder: str | FilePath, *, overwrite: bool = False) -> FilePath:
     """Return the folder's path if a result may be written there.
 
     Raises:
-        RecordExistsError: something is there already and ``overwrite`` is False, or it is not a result.
+        RecordExistsError: something is there already and ``overwrite`` is False, or it is not a whole path and nothing
+            else; or it would lie inside of a path.
         StorageError: the folder above does not exist or cannot be written to.
     """
     folder = FilePath(folder)
-    if os.path.lexists(folder):
-        if not overwrite:
-            raise RecordExistsError(
-                "the output exists", name="out", value=folder, advice="Use another name, or --overwrite"
-            )
-        if not (folder / DOCUMENT).is_file():
-            raise RecordExistsError(
-                "the output exists and is not a result", name="out", value=folder, advice="Use another name"
-            )
-    above = folder.absolute().parent
+    if (folder.absolute().parent / ARRAYS).is_file() and path_objection(folder.absolute().parent) is None:
+        raise RecordExistsError("the output lies inside another result", name="out", value=folder)
+    return require_free(folder, overwrite=overwrite, objection=path_objection, kind="a result of saddlescope path")
+
+
+def path_objection(folder: FilePath) -> str | None:
+    """Return why a folder is not a whole stored path and nothing else, or None if it is."""
+    if not folder.is_dir():
+        return "not a folder"
     try:
-        with tempfile.TemporaryFile(dir=above):
-            pass  # permissions alone do not say whether the disk takes a file
-    except OSError as error:
-        raise StorageError(
-            f"the folder for the output cannot be written to ({error.strerror})",
-            name="folder",
-            value=above,
-            expected="a writable folder",
-        ) from error
-    return folder
+        content = read_document(folder)
+        digest = _sha256(folder / ARRAYS)
+    except (RecordError, OSError):
+        return f"no readable {DOCUMENT} and {ARRAYS}"
+    if content.get("kind") != "path" or content.get("arrays_sha256") != digest:
+        return "another kind, or damaged"
+    return foreign_entry(folder, (DOCUMENT, ARRAYS).__contains__)
 
 
 def save_path(path: Path, folder: str | FilePath, *, overwrite: bool = False) -> Path:
@@ -63,55 +57,18 @@ def save_path(path: Path, folder: str | FilePath, *, overwrite: bool = False) ->
     """
     folder = check_free(folder, overwrite=overwrite)
     path = path if path.versions else replace(path, versions=versions())
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        temporary.mkdir()
-        _write_arrays(path, temporary / ARRAYS)
-        content = {**document(path), "arrays_sha256": _sha256(temporary / ARRAYS)}
+    with writing(folder, "the result") as draft:
+        draft.mkdir()
+        _write_arrays(path, draft / ARRAYS)
+        content = {**document(path), "arrays_sha256": _sha256(draft / ARRAYS)}
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-        (temporary / DOCUMENT).write_text(text, encoding="utf-8")
-        for name in (ARRAYS, DOCUMENT, "."):
-            _to_disk(temporary / name)
-        _move(temporary, folder)
-    except OSError as error:
-        raise StorageError(
-            f"the result cannot be written ({error.strerror or error})",
-            name="out",
-            value=folder,
-            expected="a disk with room for it",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (draft / DOCUMENT).write_text(text, encoding="utf-8")
     return path
 
 
 def _sha256(file: FilePath) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _to_disk(place: FilePath) -> None:
-    """Wait until a file or folder is on the disk: only now does a full disk say so for certain."""
-    descriptor = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _move(temporary: FilePath, folder: FilePath) -> None:
-    """Give the finished folder its name; an older result is put aside first, and back if that fails."""
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
-    replacing = folder.exists()
-    if replacing:
-        os.rename(folder, aside)
-    try:
-        os.rename(temporary, folder)
-    except OSError:
-        if replacing:
-            os.rename(aside, folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_arrays(path: Path, file: FilePath) -> None:
@@ -135,7 +92,7 @@ def read_document(folder: str | FilePath) -> dict[str, Any]:
     Raises:
         RecordError: not a result, damaged, or of an unknown major version.
     """
-    file = FilePath(folder) / DOCUMENT
+    file = restored(FilePath(folder)) / DOCUMENT
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         major = int(content["format"][0])

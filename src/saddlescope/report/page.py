@@ -2,13 +2,11 @@
 
 import html
 import json
-import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path as FilePath
 from typing import Any
 
-from saddlescope.errors import StorageError
+from saddlescope.files import write_file
 from saddlescope.printable import printable
 
 # Moves of a walk that are listed one by one.
@@ -250,20 +248,9 @@ def render(sections: list[dict[str, Any]], *, command: str, version: str) -> str
 
 
 def save_page(text: str, file: str | FilePath) -> None:
-    """Write the page to a temporary file beside its place, and rename it.
+    """Write the page, whole or not at all.
 
     Raises:
         StorageError: the disk refused.
     """
-    file = FilePath(file)
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.absolute().parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except OSError as error:
-        if temporary is not None:
-            FilePath(temporary).unlink(missing_ok=True)
-        raise StorageError(f"the page could not be written ({error.strerror})", name="file", value=file) from error
+    write_file(FilePath(file), text, "the page")

@@ -1,4 +1,4 @@
-"""From an experiment to its folder: tasks/*.json, then NAME.pdf, .svg, .png, NAME.json (the data) and NAME.md."""
+"""From an experiment to its folder: tasks/*.json, then NAME.pdf, .svg, .png, .md and, last, NAME.json (the data)."""
 
 import json
 import os
@@ -8,19 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saddlescope.errors import RecordExistsError, StorageError
+from saddlescope.files import claim, write_file
 from saddlescope.plots.path import save_figure
 from saddlescope.plots.stamp import stamp
 from saddlescope.records.provenance import versions
 from saddlescope.reproduction.catalogue import Draw, find
+from saddlescope.reproduction.folder import FORMAT, SUFFIXES, digest, is_finished, open_folder, settle
 from saddlescope.reproduction.text import markdown
 from saddlescope.study.experiment import Experiment, Judgement, Size, judgements
 from saddlescope.sweeps.plan import Task, plan
-from saddlescope.sweeps.resume import forget, write_whole
 from saddlescope.sweeps.run import Progress, Swept, gather, sweep
-
-FORMAT = 1
-SUFFIXES = (".pdf", ".svg", ".png")
 
 
 @dataclass(frozen=True)
@@ -69,55 +66,18 @@ def reproduce(
     """
     experiment, draw = find(name)
     tasks = plan(experiment.name, experiment.version, experiment.tasks(size))
-    folder = open_folder(out, name, tasks, overwrite=overwrite)
-    try:
-        swept = sweep(experiment.measure, tasks, folder, workers=workers, progress=progress)
-    except KeyboardInterrupt:
-        done = gather(folder, tasks)
-        if done.results:
-            write(experiment, draw, out, size, tasks, done, command)
-        raise
-    return write(experiment, draw, out, size, tasks, swept, command)
-
-
-def open_folder(out: Path, name: str, tasks: Sequence[Task], *, overwrite: bool) -> Path:
-    """Return the folder of task results in ``out``, made if need be, after looking at what lies there.
-
-    Raises:
-        RecordExistsError: see `reproduce`.
-        StorageError: it cannot be made or written into.
-    """
-    folder = out / "tasks"
-    ours = folder.is_dir() or (out / f"{name}.json").is_file()
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not ours)):
-        raise RecordExistsError(
-            "this is no folder of a reproduction", name="out", value=out, advice="Name a new folder with --out"
-        )
-    if _complete(out / f"{name}.json", tasks):
-        if not overwrite:
-            raise RecordExistsError(
-                "this reproduction is finished", name="out", value=out, advice="Use another --out, or --overwrite"
-            )
-        for task in tasks:
-            forget(folder, task)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"the folder cannot be made ({error.strerror or error})", name="out", value=out, expected="a writable place"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise StorageError("the folder cannot be written into", name="out", value=out, expected="a writable place")
-    return folder
-
-
-def _complete(file: Path, tasks: Sequence[Task]) -> bool:
-    """Whether a data file holds the results of just these tasks."""
-    try:
-        data = json.loads(file.read_text("utf-8"))
-        return [task["id"] for task in data["tasks"] if task["done"]] == [task.identity for task in tasks]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    with claim(out):
+        folder = open_folder(out, name, tasks, overwrite=overwrite)
+        try:
+            swept = sweep(experiment.measure, tasks, folder, workers=workers, progress=progress)
+        except KeyboardInterrupt:
+            done = gather(folder, tasks)
+            if done.results and not is_finished(out, name):
+                write(experiment, draw, out, size, tasks, done, command)
+            raise
+        found = write(experiment, draw, out, size, tasks, swept, command)
+        settle(out)
+    return found
 
 
 def describe(size: Size, done: int, total: int) -> str:
@@ -137,10 +97,10 @@ def write(
     note = describe(size, len(swept.results), swept.total)
     found = judgements(experiment, swept.results)
     figure = stamp(draw(swept.results), f"saddlescope reproduce {experiment.name}: {note}")
-    files = []
-    for suffix in SUFFIXES:
-        files.append(out / f"{experiment.name}{suffix}")
-        save_figure(figure, files[-1])
+    files = [out / f"{experiment.name}{suffix}" for suffix in (*SUFFIXES, ".md")]
+    for file in files[:-1]:
+        save_figure(figure, file, by="saddlescope reproduce")
+    write_file(files[-1], markdown(experiment, found, note), "the text")
     data = {
         "format": FORMAT,
         "kind": "reproduction",
@@ -153,6 +113,7 @@ def write(
         "judgements": [asdict(one) for one in found],
         "tasks": [_row(task, swept) for task in tasks],
         "results": swept.results,
+        "files": {file.name: digest(file) for file in files},
         "made": {
             "command": command,
             "seconds": round(sum(swept.seconds.values()), 1),
@@ -161,10 +122,8 @@ def write(
             **versions(),
         },
     }
-    files.append(out / f"{experiment.name}.json")
-    write_whole(files[-1], json.dumps(data, allow_nan=False) + "\n")
-    files.append(out / f"{experiment.name}.md")
-    write_whole(files[-1], markdown(experiment, found, note))
+    files.append(out / f"{experiment.name}.json")  # last: it says of the others that they are whole
+    write_file(files[-1], json.dumps(data, allow_nan=False) + "\n", "the data")
     return Reproduction(experiment.name, size, len(swept.results), swept.total, found, tuple(files))
 
 

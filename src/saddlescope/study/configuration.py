@@ -89,7 +89,9 @@ class ReportTable:
     """``[report]``: one page on all runs; as ``saddlescope report``."""
 
     name: str = _in_range(
-        "a file name that ends in .html", lambda value: value.endswith(".html"), default="report.html"
+        "the plain name of a file in the study's folder that ends in .html, without folders",
+        lambda value: value.endswith(".html") and _plain_name(value),
+        default="report.html",
     )
 
 
@@ -226,3 +228,8 @@ def _different_pairs(pairs: tuple[tuple[int, ...], ...]) -> bool:
     """Whether these are pairs of two different neurons from 0, none of them twice in either order."""
     whole = all(len(pair) == 2 and min(pair) >= 0 and pair[0] != pair[1] for pair in pairs)
     return whole and len(pairs) > 0 and len({frozenset(pair) for pair in pairs}) == len(pairs)
+
+
+def _plain_name(name: str) -> bool:
+    """Whether this names a file inside of a folder, on every system, and can be printed."""
+    return name.isprintable() and not name.startswith(".") and not any(sign in name for sign in "/\\:")

@@ -6,20 +6,21 @@ PyTorch's names, ``data.npz`` with inputs and targets.
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from saddlescope.errors import DataError, RecordExistsError
+from saddlescope.errors import DataError, StorageError
+from saddlescope.files import require_free, require_room, writing
 from saddlescope.problem.weights import load_weights, save_weights
 from saddlescope.study.claims import Verdict, find_statement
 from saddlescope.study.samples import Case
 from saddlescope.study.statements import Finding
 
 FORMAT = 1
+README = "README.txt"
+TEXT = "Counterexamples, one folder a statement. Judge one again: saddlescope claims --recheck FOLDER\n"
 
 
 def save_counterexamples(folder: Path, verdicts: tuple[Verdict, ...], *, overwrite: bool = False) -> list[Path]:
@@ -29,25 +30,21 @@ def save_counterexamples(folder: Path, verdicts: tuple[Verdict, ...], *, overwri
 
     Raises:
         RecordExistsError: the folder exists and ``overwrite`` is False, or holds something else.
+        StorageError: the disk refuses, or another process writes the same folder.
     """
     folder = Path(folder)
     check_free(folder, overwrite=overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        failed = [verdict for verdict in verdicts if verdict.counterexample is not None]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"the folder cannot be made ({error.strerror or error})"
+        raise StorageError(what, name="out", value=folder.parent, expected="a writable place") from error
+    failed = [verdict for verdict in verdicts if verdict.counterexample is not None]
+    with writing(folder, "the counterexamples") as draft:
+        draft.mkdir()
         for verdict in failed:
             _write(draft / verdict.statement.name, folder / verdict.statement.name, verdict)
-        (draft / "README.txt").write_text(
-            "Counterexamples, one folder a statement. Judge one again: saddlescope claims --recheck FOLDER\n", "utf-8"
-        )
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.chmod(draft, 0o755)
-        os.replace(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        (draft / README).write_text(TEXT, "utf-8")
     return [folder / verdict.statement.name for verdict in failed]
 
 
@@ -55,18 +52,33 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that must not be replaced.
 
     Raises:
-        RecordExistsError: it exists and ``overwrite`` is False, or holds other things than counterexamples.
+        RecordExistsError: it exists and ``overwrite`` is False, or it is not the folder of counterexamples that this
+            module wrote, whole and with nothing else in it.
+        StorageError: a file is in the place of the folder above, or that takes no files.
     """
-    if not Path(folder).exists():
-        return
-    ours = Path(folder).is_dir() and (Path(folder) / "README.txt").is_file()
-    if not overwrite or not ours:
-        raise RecordExistsError(
-            "the output exists already" if not overwrite else "this is no folder of counterexamples",
-            name="out",
-            value=str(folder),
-            expected="a new folder, or --overwrite for one of counterexamples",
-        )
+    folder = Path(folder)
+    above = next((place for place in folder.absolute().parents if place.exists()), folder.absolute().parent)
+    require_room(above)
+    if os.path.lexists(folder):
+        require_free(folder, overwrite=overwrite, objection=_objection, kind="a folder of counterexamples")
+
+
+def _objection(folder: Path) -> str | None:
+    """Return why a folder is not a whole folder of counterexamples and nothing else, or None if it is."""
+    readme = folder / README
+    if not readme.is_file() or readme.is_symlink() or readme.read_bytes() != TEXT.encode():
+        return f"no {README} of saddlescope claims"
+    for place in sorted(folder.iterdir()):
+        if place == readme:
+            continue
+        try:
+            record = _read(place)
+        except DataError:
+            return f"{place.name} in it is no counterexample"
+        files = {"claim.json", *(("network.safetensors", "data.npz") if record.get("network") else ())}
+        if place.is_symlink() or record["statement"] != place.name or {one.name for one in place.iterdir()} != files:
+            return f"{place.name} in it is no whole counterexample, or more than one"
+    return None
 
 
 def _write(place: Path, final: Path, verdict: Verdict) -> None:

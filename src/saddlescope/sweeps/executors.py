@@ -1,6 +1,7 @@
 """Where tasks are computed: in this process, one after the other, or in others (`concurrent.futures`, spawned)."""
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,14 +28,24 @@ def _serial(measure: Measure, tasks: Sequence[Task]) -> Iterator[Done]:
 
 
 def _processes(measure: Measure, tasks: Sequence[Task], workers: int) -> Iterator[Done]:
+    others = set(multiprocessing.active_children())
     # Spawned, not forked: JAX has threads, which a fork would leave in an unknown state.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_ctrl_c)
     try:
         ahead = {pool.submit(_timed, measure, task.settings): task for task in tasks}
         for future in as_completed(ahead):
             yield ahead[future], *future.result()
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # a task may take hours: an interruption does not wait for its end
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_ctrl_c() -> None:
+    """Leave an interruption from the keyboard to the process that began this one, which ends it without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _timed(measure: Measure, settings: dict[str, Any]) -> tuple[dict[str, Any], float]:

@@ -1,33 +1,11 @@
 """What is already done: one JSON file a task, named by its id, written beside its place and renamed."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from saddlescope.errors import StorageError
+from saddlescope.files import write_file
 from saddlescope.sweeps.plan import Task
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        StorageError: the disk refuses.
-    """
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        draft.write_text(text, "utf-8")
-        os.replace(draft, file)
-    except OSError as error:
-        raise StorageError(
-            f"a result cannot be written ({error.strerror or error})",
-            name="file",
-            value=file,
-            expected="a disk with room for it",
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def keep(folder: Path, task: Task, result: dict[str, Any], seconds: float) -> None:
@@ -38,7 +16,7 @@ def keep(folder: Path, task: Task, result: dict[str, Any], seconds: float) -> No
         ValueError: the result holds what JSON does not, such as NaN.
     """
     record = {"id": task.identity, "name": task.name, "settings": task.settings, "result": result, "seconds": seconds}
-    write_whole(_place(folder, task), json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_file(_place(folder, task), json.dumps(record, indent=1, allow_nan=False) + "\n", "a result")
 
 
 def kept(folder: Path, task: Task) -> tuple[dict[str, Any], float] | None:
@@ -49,11 +27,6 @@ def kept(folder: Path, task: Task) -> tuple[dict[str, Any], float] | None:
         return (dict(record["result"]), float(record["seconds"])) if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def forget(folder: Path, task: Task) -> None:
-    """Take a task's result away, if there is one."""
-    _place(folder, task).unlink(missing_ok=True)
 
 
 def _place(folder: Path, task: Task) -> Path:
