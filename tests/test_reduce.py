@@ -12,7 +12,8 @@ from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.expand import ZeroGroup, expand, expand_layer
-from saddlescope.resize.reduce import reduce, reduce_layer
+from saddlescope.resize.one_layer import reduce_layer
+from saddlescope.resize.reduce import reduce
 from saddlescope.symmetry.actions import permute
 from saddlescope.symmetry.neurons import Neurons, Slice
 
