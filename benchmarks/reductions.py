@@ -129,7 +129,7 @@ def main():
             rows.append(row)
     losses = np.array([row[4] for row in rows])
     lines = [
-        f"python benchmarks/reductions.py {count}   (seed {SEED}, numpy {np.__version__}, {time.perf_counter() - began:.0f} s)",
+        f"python benchmarks/reductions.py {count}   (seed {SEED}, {time.perf_counter() - began:.0f} s)",
         f"{len(rows)} networks with almost redundant neurons; not counted: {dict(skipped) or 'none'}",
         f"neurons removed in {sum(r[2] for r in rows)}, some refused by name in {sum(r[3] for r in rows)}",
         f"loss of function over the stated tolerance, own arithmetic: largest {losses.max():.6f}, "

@@ -37,7 +37,8 @@ class Yardstick:
         """Return the yardstick; ``errors``: bounds of the rounding errors of each output."""
         sizes = np.abs(wanted).max(axis=0)
         zero = sizes <= errors
-        shares = np.divide(errors, sizes, out=np.zeros_like(sizes), where=~zero)
+        unknown = np.where(errors > 0.0, np.inf, 0.0)  # of an output that is lost in rounding nothing can be measured
+        shares = np.divide(errors, sizes, out=unknown, where=~zero)
         return Yardstick(wanted, np.where(zero, errors, sizes), zero, float(np.max(shares, initial=0.0)))
 
     def loss(self, outputs: Float[np.ndarray, "samples outputs"]) -> float:
