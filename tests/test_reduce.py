@@ -494,7 +494,7 @@ def test_what_a_deep_network_makes_of_a_small_difference_decides(layer):
 
 
 def test_what_rounding_hides_is_not_called_equal():
-    """Outgoing weights of 1e12 that cancel: the outputs are known to 1e-4 only, so that nothing near can be measured."""
+    """Outgoing weights of 1e12 that cancel: the outputs are known to 1e-4 only, and nothing near can be measured."""
     network, parameters = nearly_twice(3e-16)
     parameters["2.weight"][:, 1] += 1e12
     parameters["0.weight"][2], parameters["0.bias"][2] = parameters["0.weight"][1], parameters["0.bias"][1]

@@ -18,6 +18,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
         figure = Figure(figsize=(7.0, 4.6), layout="constrained")
         (profile, loss), (angle, index) = figure.subplots(2, 2)
         for number, ((name, one), colour) in enumerate(zip(results.items(), COLOURS, strict=False)):
+            name = name if one["continuous"] else f"{name} (discontinuous)"
             beside = 0.1 * number  # so that equal numbers of different paths do not hide each other
             _in_time(one, profile, loss, colour, name)
             rows = [k for k, seen in enumerate(one["clear"]) if seen]

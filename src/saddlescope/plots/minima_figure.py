@@ -40,6 +40,8 @@ def _plot(one: Any, axes: Axes) -> None:
     label: str | None = "permutation path"
     for path in same:
         style: dict[str, Any] = {"lw": 1.2} if path is same[0] else {"lw": 0.5, "alpha": 0.4}
+        style = style if path["continuous"] else {**style, "ls": "--"}
+        label = label if path["continuous"] or label is None else f"{label} (dashed: jumps)"
         curve = np.array(path["weights"])
         for order in itertools.permutations(range(3)):
             axes.plot(*(PLANE @ curve[:, order].T), color=BLUE, label=label, zorder=2, **style)

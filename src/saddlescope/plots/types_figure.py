@@ -68,7 +68,8 @@ def _example(one: Any, above: Axes, below: Axes) -> None:
     for column, style in zip(one["outgoing"], ("-", "--"), strict=True):
         below.plot(across, [column[k] for k in rows], style, color=BLUE, lw=1.2)
     l, m = one["pair"]
-    above.set_title(f"teacher {one['seed']}, {l}⇔{m}, {one['distance']}", fontsize=7)
+    jumps = "" if one["continuous"] else ", discontinuous"
+    above.set_title(f"teacher {one['seed']}, {l}⇔{m}, {one['distance']}{jumps}", fontsize=7)
     below.set_yscale("log")
     below.set_xlabel("distance $\\delta/\\delta_0$")
     for axes in (above, below):

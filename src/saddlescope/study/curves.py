@@ -1,5 +1,6 @@
 """What the experiments keep of a path: its curve, thinned for a figure, and its end."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,14 @@ def keep_path(path: Path) -> dict[str, Any]:
         "outgoing": [rounded(column) for column in path.outgoing_norms[kept].T],
         "accuracies": None if path.accuracies is None else rounded(path.accuracies[kept]),
     }
+
+
+def broken(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say which of the kept paths are discontinuous, by the names of their tasks."""
+    names = [name for name, one in results.items() if not one["continuous"]]
+    if not names:
+        return f"all {len(results)} paths are continuous"
+    return f"{len(names)} of {len(results)} paths are discontinuous: {', '.join(names)}"
 
 
 def path_type(result: dict[str, Any]) -> str:

@@ -65,6 +65,7 @@ def _curve(path: Path) -> dict[str, object]:
     return {
         "pair": list(path.pair),
         "loss": path.loss_at_point,
+        "continuous": bool(path.continuous),
         "weights": [rounded(place["0.weight"][:, 0]) for place in places],
     }
 

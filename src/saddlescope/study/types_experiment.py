@@ -50,12 +50,14 @@ def of_kind(results: Mapping[str, Result], kind: str) -> list[Result]:
 
 
 def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
-    """Count the paths of each kind; an example that met its tolerance everywhere decides."""
+    """Count the paths of each kind; a continuous example that met its tolerance everywhere decides."""
     found = []
     for kind in KINDS:
         mine = of_kind(results, kind)
-        clean = [one for one in mine if one["missed"] == 0]
-        text = f"{len(mine)} of {len(results)} paths, {len(clean)} of them converged at every distance"
+        clean = [one for one in mine if one["missed"] == 0 and one["continuous"]]
+        jumps = sum(not one["continuous"] for one in mine)
+        text = f"{len(mine)} of {len(results)} paths, {jumps} of them discontinuous; {len(clean)} continuous ones "
+        text += "converged at every distance"
         found.append(Judgement(kind, text, "yes" if clean else "undecided"))
     return tuple(found)
 
