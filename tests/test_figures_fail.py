@@ -107,7 +107,7 @@ WRONG: dict[tuple[str, str], Callable[[Results], None]] = {
     ("mnist-paths", "accuracy"): every(lambda one: one.update(lowest_accuracy=0.1)),
     ("path-types", "maximum-at-point"): every(lambda one: one.update(continuous=True, missed=0)),
     ("path-types", "maximum-before"): every(lambda one: one.update(continuous=False)),
-    ("path-types", "channel"): every(lambda one: one.update(continuous=True, missed=0)),
+    ("path-types", "channel"): every(lambda one: one.update(missed=1)),
     ("overparameterised-training", "stuck"): students(lambda one: one.update(ending="zero loss")),
     ("overparameterised-training", "reach"): students(lambda one: one.update(ending="critical point")),
     ("overparameterised-training", "manifold"): students(lambda one: one.update(whole=False)),

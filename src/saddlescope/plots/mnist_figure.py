@@ -7,6 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from saddlescope.plots.path import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from saddlescope.study.curves import jumps
 
 COLOURS = {10: RED, 15: ORANGE, 20: GREEN, 25: BLUE}
 
@@ -21,7 +22,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
             width, first = one["width"], one["distances"][0]
             label = None if width in seen else f"$H={width}$"
             seen.add(width)
-            style = "-" if one["continuous"] else "--"
+            style = "--" if jumps(one) else "-"
             rows = [k for k, d in enumerate(one["distances"]) if d]
             across = [one["distances"][k] / first for k in rows]
             loss.plot(across, [one["losses"][k] for k in rows], color=COLOURS[width], lw=1.0, ls=style, label=label)
@@ -43,7 +44,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
         highest.set_xticks(list(COLOURS))
         highest.set_xlabel("width $H$")
         highest.set_ylabel("highest loss on the path")
-        if not all(one["continuous"] for one in results.values()):
+        if any(jumps(one) for one in results.values()):
             loss.plot([], [], "--", color=GREY, lw=1.0, label="discontinuous")
         if seen:
             loss.legend(loc="best")

@@ -335,7 +335,7 @@ POINTS = (
         minimum_case,
         _saddle,
         MINIMA,
-        by=("activation", "outputs", "neurons after"),
+        by=("outputs", "neurons after"),
     ),
     Statement(
         "fukumizu-amari-3",

@@ -46,12 +46,21 @@ def keep_path(path: Path) -> dict[str, Any]:
     }
 
 
+def jumps(one: Mapping[str, Any]) -> bool:
+    """Return whether a kept path reaches a permutation point only by a jump of the loss.
+
+    Of a path that ends otherwise, in a channel say, there is no end to be continuous to.
+    """
+    return one["ending"] == "permutation-point" and not one["continuous"]
+
+
 def broken(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which of the kept paths are discontinuous, by the names of their tasks."""
-    names = [name for name, one in results.items() if not one["continuous"]]
+    ended = sum(one["ending"] == "permutation-point" for one in results.values())
+    names = [name for name, one in results.items() if jumps(one)]
     if not names:
-        return f"all {len(results)} paths are continuous"
-    return f"{len(names)} of {len(results)} paths are discontinuous: {', '.join(names)}"
+        return f"none of the {ended} paths to a permutation point is discontinuous"
+    return f"{len(names)} of the {ended} paths to a permutation point are discontinuous: {', '.join(names)}"
 
 
 def path_type(result: dict[str, Any]) -> str:

@@ -185,11 +185,11 @@ ROWS = [
     ((3, 3, 3), "relu", True, 1),
 ]
 NETWORKS = (
-    "random networks of 1 to 3 hidden layers with 2 or 3 neurons each and 1 to 3 outputs (tanh, softplus, sigmoid, "
-    "relu, sine, sigmoid + softplus), mean squared error on 80 normal inputs"
+    "random networks (tanh, softplus, sigmoid, relu, sine, sigmoid + softplus) of 1 to 3 hidden layers of 2 or 3 "
+    "neurons and 1 to 3 outputs, made critical by their targets"
 )
-LIFTS = f"{NETWORKS}; critical by their targets, one neuron copied once with random outgoing shares"
-POINTS = f"{NETWORKS}; critical by their targets, one neuron copied in halves: permutation points, no path followed"
+LIFTS = f"{NETWORKS}, one neuron copied with random outgoing shares"
+POINTS = f"{NETWORKS}, one neuron copied in halves: permutation points, found without a path"
 MINIMA = f"{POINTS}; a small residual, so that most small networks are at a minimum"
 
 
