@@ -81,7 +81,12 @@ def together(results: Results) -> None:
 
 
 def students(change: Callable[[dict[str, Any]], None]) -> Callable[[Results], None]:
-    return every(lambda one: [change(student) for student in one["students"]] and None)
+    def spoil(results: Results) -> None:
+        for one in results.values():
+            for student in one["students"]:
+                change(student)
+
+    return spoil
 
 
 WRONG: dict[tuple[str, str], Callable[[Results], None]] = {

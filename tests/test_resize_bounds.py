@@ -124,3 +124,15 @@ def test_a_gradient_vanishes_or_stands_or_neither():
     assert vanishes(0.9e-11 * scale, case) is True
     assert vanishes(1e-9 * scale, case) is None
     assert vanishes(1.1e-6 * scale, case) is False
+
+
+def test_what_is_lost_below_the_rounding_of_the_outputs_counts_as_lost():
+    """3e-9 times a neuron beside 1e12 and -1e12, whose sum rounds by 1e-4: without it f changes by 3e-9, so it stays."""
+    network = ss.Perceptron((1, 4, 1), "tanh", bias=False)
+    parameters = {
+        "0.weight": np.array([[0.7], [0.7], [1.3], [-0.4]]),
+        "2.weight": np.array([[1e12, -1e12, 1.0, 3e-9]]),
+    }
+    found = ss.reduce(network, parameters, np.linspace(0.5, 2.0, 31)[:, None])
+    assert 3 in found.kept[1]
+    assert 3 in [refusal.neuron for refusal in found.refused]
