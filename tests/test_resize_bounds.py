@@ -127,7 +127,7 @@ def test_a_gradient_vanishes_or_stands_or_neither():
 
 
 def test_what_is_lost_below_the_rounding_of_the_outputs_counts_as_lost():
-    """3e-9 times a neuron beside 1e12 and -1e12, whose sum rounds by 1e-4: without it f changes by 3e-9, so it stays."""
+    """3e-9 times a neuron beside 1e12 and -1e12, whose sum rounds by 1e-4: without it f changes, so it stays."""
     network = ss.Perceptron((1, 4, 1), "tanh", bias=False)
     parameters = {
         "0.weight": np.array([[0.7], [0.7], [1.3], [-0.4]]),
