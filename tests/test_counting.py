@@ -2,15 +2,19 @@
 
 import itertools
 import json
+import math
+import time
 from fractions import Fraction
 from math import comb, factorial, prod
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import saddlescope as ss
 from saddlescope.cli.main import run
 from saddlescope.counting import closed_form
-from saddlescope.counting.enumerate import critical_assignments, minimum_assignments
+from saddlescope.counting.enumerate import critical_assignments, minimum_assignments, surjections
 from saddlescope.counting.regimes import comparison, regimes
 from saddlescope.errors import SettingsError
 
@@ -148,11 +152,76 @@ def test_several_layers_multiply_or_add() -> None:
         (lambda: closed_form.layers_critical((1,), (2, 3)), "as many small as wide layers"),
         (lambda: list(minimum_assignments(2, 12)), "too large to be listed"),
         (lambda: regimes([0], 5), "not a range of widths"),
+        (lambda: regimes(range(1, 10**15), 10), "not a range of widths: minimal, widest=1 to 999999999999999, 10"),
+        (lambda: closed_form.minimum_subspaces(10, 20_000), "would take too long: steps=5.7e"),
+        (lambda: closed_form.critical_subspaces(10_000, 20_000), "would take too long"),
+        (lambda: closed_form.layers_minimum((1, 1), (3300, 3300)), "would take too long"),
+        (lambda: closed_form.layers_ratio(10_000, (20_000,)), "would take too long"),
+        (lambda: regimes(range(1, 2001), 4000), "would take too long"),
+        (lambda: list(closed_form.stirling_rows(10_000)), "would take too long"),
+        (lambda: closed_form.equivalent_minima((20_000,) * 7), "too many digits"),
+        (lambda: closed_form.critical_subspaces(10**5000, 4), r"small=about 10\^5000"),
     ],
 )
 def test_what_is_no_width_is_refused(call, text: str) -> None:
     with pytest.raises(SettingsError, match=text):
         call()
+
+
+def test_what_takes_seconds_is_still_counted() -> None:
+    """The other side of the bounds: each number here is just within what is allowed."""
+    assert closed_form.critical_subspaces(1, 20_000) == 1
+    assert closed_form.critical_subspaces(20_000, 20_000) == factorial(20_000)
+    closed_form.check_work(wide=closed_form.row_work(4000))
+    assert closed_form.row_work(4200) > closed_form.WORK > closed_form.column_work(60, 20_000)
+    assert closed_form.equivalent_minima((20_000,) * 5) == factorial(20_000) ** 5
+
+
+def test_surjections_are_found_without_going_through_all_functions() -> None:
+    assert list(surjections(2, 3)) == [r for r in itertools.product(range(2), repeat=3) if len(set(r)) == 2]
+    assert next(surjections(60, 60)) == tuple(range(60))  # 60^60 functions, the first after 60^59 others
+
+
+@pytest.mark.parametrize(
+    ("activation", "text"),
+    [
+        ("exp", "exp(z + c) = e^c exp(z)"),
+        ("sine", "multiple of pi"),
+        ("identity", "only the product"),
+        ("relu", "0 at 0"),
+        ("tanh", "sign twins"),
+        ("sigmoid_softplus", "has none of the symmetries"),
+    ],
+)
+def test_the_command_says_what_an_activation_does_to_the_numbers(activation, text, capsys) -> None:
+    assert run(["count", "--small", "1", "--wide", "2", "--activation", activation]) == 0
+    said = capsys.readouterr().err
+    assert text in said
+    assert ("none of the symmetries" in said) == (activation == "sigmoid_softplus")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_exp_has_more_equal_neurons_exactly_with_biases(bias: bool) -> None:
+    """What `count --activation exp` says, tried on the functions: exp(w x + b + c) e^-c = exp(w x + b)."""
+    x, w, b, c = 0.7, 1.3, -0.4, 0.9
+    assert math.exp(w * x + b + c) * math.exp(-c) == pytest.approx(math.exp(w * x + b), rel=1e-14)
+    network = ss.Perceptron((1, 2, 1), "exp", bias=bias)
+    parameters = {"0.weight": np.array([[w], [w]]), "2.weight": np.array([[1.0, 2.0]])}
+    if bias:
+        parameters |= {"0.bias": np.array([b, b + c]), "2.bias": np.zeros(1)}
+    else:
+        parameters["0.weight"][1] = w + c
+    assert len(ss.reduce(network, parameters).removed) == int(bias)
+
+
+def test_a_hopeless_count_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--regimes", str(10**12)], ["--small", "10", "--wide", "20000"], ["--regimes", "-5"]):
+        began = time.monotonic()
+        assert run(["count", *words]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert len(told) <= 400
+        assert time.monotonic() - began < 5.0
 
 
 def test_the_command_prints_exact_numbers_as_strings(capsys: pytest.CaptureFixture[str]) -> None:

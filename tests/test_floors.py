@@ -26,7 +26,7 @@ FLOORS: list[dict[str, str]] = [
         "paths": "result constraint follow events maxima mirror ending find together",
         "critical": "result groups exchange symmetric flat scene words signs certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
-        "resize": "result expand manifold absorb reduce",
+        "resize": "result expand manifold absorb twins keep one_layer reduce",
         "training": "train students",
     },
     {

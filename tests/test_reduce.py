@@ -12,7 +12,8 @@ from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.expand import ZeroGroup, expand, expand_layer
-from saddlescope.resize.reduce import reduce, reduce_layer
+from saddlescope.resize.one_layer import reduce_layer
+from saddlescope.resize.reduce import reduce
 from saddlescope.symmetry.actions import permute
 from saddlescope.symmetry.neurons import Neurons, Slice
 
@@ -56,7 +57,7 @@ def same(left, right, *, rounding=1e-13):
 
 def layer_of(activation, incoming, outgoing, *, bias=True):
     """A network of one hidden layer with these vectors (the last incoming entry is the bias), output bias 0.5."""
-    incoming, outgoing = np.asarray(incoming, dtype=float), np.atleast_2d(np.asarray(outgoing, dtype=float))
+    incoming, outgoing = np.array(incoming, dtype=float), np.atleast_2d(np.array(outgoing, dtype=float))
     inputs = incoming.shape[1] - bias
     network = Perceptron((inputs, len(incoming), len(outgoing)), activation, bias=bias)
     parameters = {"0.weight": incoming[:, :inputs]}
@@ -408,6 +409,114 @@ def test_the_tolerance_decides_and_what_is_close_to_it_is_undecided():
     assert (loose.widths[1], loose.undecided) == (3, False)
     assert loose.removed[0].gap == pytest.approx(1e-6, rel=1e-4)
     assert 1e-9 < loose.max_output_deviation < 1e-5
+
+
+def test_a_neuron_with_tiny_outgoing_weights_stays_when_the_outputs_need_it():
+    """f = 1e10 tanh(1e-10 x) + tanh x: an outgoing weight is 1e-10 of the other, and matters as much."""
+    network, parameters = layer_of("tanh", [[1e-10], [1.0]], [[1e10, 1.0]], bias=False)
+    x = np.linspace(-2.0, 2.0, 41)[:, None]
+    found = reduce(network, parameters, x)
+    assert (found.widths, found.removed, found.undecided) == ((1, 2, 1), (), False)
+    assert [(refusal.neuron, refusal.why) for refusal in found.refused] == [
+        (1, "zero outgoing weights"),
+        (0, "constant"),  # its incoming weight is 1e-10 of the other's
+    ]
+    share = np.tanh(2.0) / (2.0 + np.tanh(2.0))
+    assert found.refused[0].loss == pytest.approx(share, rel=1e-6)
+    assert "layer 1: neuron 1 stays: taken out as 'zero outgoing weights'" in found.left[0]
+
+
+@pytest.mark.parametrize(("big", "goes"), [(0.5, True), (1e2, True), (1e6, False)])
+def test_near_copies_go_only_where_their_outgoing_weights_do_not_make_much_of_the_difference(big, goes):
+    network, parameters = nearly_twice(1e-12)
+    outgoing = parameters["2.weight"][:, 0].copy()
+    parameters["2.weight"][:, 0], parameters["2.weight"][:, 3] = (1.0 - big) * outgoing, big * outgoing
+    found = reduce(network, parameters)
+    assert (found.widths[1] == 3) == goes
+    assert bool(found.refused) == (not goes)
+    assert found.output_loss <= 1e-9
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_the_tolerance_is_of_the_outputs_on_either_side(share):
+    """A neuron whose removal loses just less than the tolerance goes; just more, it stays: undecided, being so near."""
+    rows = W * np.array([[1.0], [1.0], [100.0]])  # so that its outgoing weights are far below the tolerance
+    network, parameters = layer_of("softplus", rows, A[:, :3] * [1.0, 1.0, 1e-10])
+    x = np.random.default_rng(7).normal(size=(50, 2))
+    without = forward(network, {**parameters, "2.weight": parameters["2.weight"] * [1.0, 1.0, 0.0]}, x)
+    wanted = forward(network, parameters, x)
+    lost = float(np.max(np.abs(wanted - without).max(axis=0) / np.abs(wanted).max(axis=0)))
+    parameters["2.weight"][:, 2] *= share * 1e-7 / lost
+    found = reduce(network, parameters, x, tolerance=1e-7)
+    assert found.widths[1] == (2 if share < 1 else 3)
+    assert found.undecided == (share > 1)
+    assert [refusal.loss for refusal in found.refused] == ([] if share < 1 else [pytest.approx(2e-7, rel=1e-4)])
+
+
+def test_many_small_losses_count_together():
+    """Each of forty near copies costs a tenth of the tolerance: about ten of them may go, not all."""
+    generator = np.random.default_rng(3)
+    outgoing = 1e3 * generator.normal(size=20)
+    rows = generator.normal(size=(20, 3))
+    nudged = rows + 1e-9 * np.abs(generator.normal(size=rows.shape)) * np.sign(outgoing)[:, None]
+    network, parameters = layer_of("softplus", np.vstack([rows, nudged]), np.concatenate([-outgoing, outgoing + 1.0]))
+    x = np.abs(generator.normal(size=(60, 2)))
+    wanted = forward(network, parameters, x)
+    found = reduce(network, parameters, x, tolerance=1e-7)
+    change = np.abs(forward(found.network, found.parameters, x) - wanted).max() / np.abs(wanted).max()
+    assert change <= 1e-7
+    assert found.output_loss == pytest.approx(change, rel=1e-3)
+    assert 0 < len(found.removed) < 20
+    assert len(found.refused) + len(found.removed) >= 20
+
+
+def test_each_output_is_judged_by_its_own_size():
+    """The second output is a millionth of the first: what it needs stays, though the first would not miss it."""
+    network, parameters = layer_of("tanh", W, [[1.0, 1.0, 0.0], [0.0, 1e-9, 1e-9]], bias=False)
+    found = reduce(network, parameters, np.random.default_rng(7).normal(size=(50, 3)))
+    assert found.widths[1] == 3
+    assert [refusal.neuron for refusal in found.refused] == [2]
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_what_a_deep_network_makes_of_a_small_difference_decides(layer):
+    """The same near copy in either hidden layer; a later layer that multiplies by 1e6 makes it count."""
+    network = Perceptron((2, 3, 3, 1), "tanh")
+    for gain, goes in ((1.0, True), (1e6, False)):
+        wide = expand(
+            network, random_parameters(network, 0), copies={(layer, 0): 2}, shares={(layer, 0): (1 - gain, gain)}
+        )
+        parameters = wide.parameters
+        parameters[f"{2 * layer - 2}.weight"][3, 0] += 1e-12
+        found = reduce(wide.network, parameters)
+        assert (found.widths == (2, 3, 3, 1)) == goes
+        assert found.output_loss <= 1e-9
+
+
+def test_what_rounding_hides_is_not_called_equal():
+    """Outgoing weights of 1e12 that cancel: the outputs are known to 1e-4 only, and nothing near can be measured."""
+    network, parameters = nearly_twice(3e-16)
+    parameters["2.weight"][:, 1] += 1e12
+    parameters["0.weight"][2], parameters["0.bias"][2] = parameters["0.weight"][1], parameters["0.bias"][1]
+    parameters["2.weight"][:, 2] -= 1e12
+    found = reduce(network, parameters)
+    assert [(removal.neuron, removal.why, removal.gap) for removal in found.removed] in (
+        [],
+        [(2, "copy", 0.0)],
+    )
+
+
+def test_a_layer_of_any_model_gives_up_only_what_is_exact_unless_its_outputs_are_measured():
+    network, parameters = nearly_twice(1e-12)
+    x = np.random.default_rng(7).normal(size=(50, 2))
+    neurons = network.neurons(1)
+    assert reduce_layer(parameters, neurons)[1] == ()
+    found, removed = reduce_layer(parameters, neurons, outputs=lambda p: forward(network, p, x))
+    assert [removal.neuron for removal in removed] == [3]
+    assert found["0.weight"].shape == (3, 2)
+    parameters["2.weight"][:, 0] -= 1e6 * A[:, 3]
+    parameters["2.weight"][:, 3] *= 1e6
+    assert reduce_layer(parameters, neurons, outputs=lambda p: forward(network, p, x))[1] == ()
 
 
 def test_the_deviation_is_measured_on_the_inputs():

@@ -22,8 +22,8 @@ from saddlescope.problem.weights import save_weights
 from saddlescope.records.store import save_path
 from saddlescope.report.documents import places
 from saddlescope.report.page import render, save_page
-from saddlescope.report.sections import DRAWN, FRAMES, path_section
-from saddlescope.study.surface import merge_surface
+from saddlescope.report.sections import DRAWN, FRAMES, clipped, merge_surface_numbers, path_section
+from saddlescope.study.surface import Surface, merge_surface
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +257,35 @@ def test_the_caption_of_a_path_without_a_point_does_not_speak_of_one(problem_and
     page = render([ended], command="x", version="0")
     assert "There is no permutation point" in page
     assert "The large dot: the permutation point" not in page
+
+
+BOX = np.array([[-1.0, 0.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "pieces"),
+    [
+        ([[0, 1, 5], [0.5, 1, 6]], [[[0, 1, 5], [0.5, 1, 6]]]),
+        ([[0, 1, 5], [2, 1, 7]], [[[0, 1, 5], [1, 1, 6]]]),
+        ([[-3, 1, 0], [3, 1, 6]], [[[-1, 1, 2], [1, 1, 4]]]),
+        ([[0, 300, 5], [0, -300, 5]], [[[0, 2, 5], [0, 0, 5]]]),
+        ([[3, 0, 0], [4, 2, 1]], []),
+        ([[-3, 0, 0], [0, 5, 1]], []),  # passes a corner outside
+        ([[0, 1, 0], [0, 3, 2], [0.5, 3, 2], [0.5, 1, 0]], [[[0, 1, 0], [0, 2, 1]], [[0.5, 2, 1], [0.5, 1, 0]]]),
+        ([[0, 1, 0], [0, 1, 0], [1, 2, 1]], [[[0, 1, 0], [0, 1, 0], [1, 2, 1]]]),
+    ],
+)
+def test_a_path_is_cut_at_the_frame_and_nothing_is_drawn_outside(rows, pieces):
+    found = clipped(np.array(rows, dtype=float), BOX)
+    assert len(found) == len(pieces)
+    for piece, wanted in zip(found, pieces, strict=True):
+        np.testing.assert_allclose(piece, wanted, atol=1e-12)
+        assert np.all((piece[:, :2] >= BOX[0] - 1e-12) & (piece[:, :2] <= BOX[1] + 1e-12))
+
+
+def test_the_page_says_how_much_of_the_path_lies_outside_the_frame():
+    grid = np.linspace(-1.0, 1.0, 3)
+    trace = np.array([[0.5, 40.0, 9.0], [0.5, 0.5, 2.0], [0.0, 0.5, 1.0]])
+    numbers = merge_surface_numbers(Surface(grid, grid, np.ones((3, 3)), trace))
+    assert (numbers["nodes"], numbers["outside"], numbers["point"]) == (3, 1, 1.0)
+    assert max(row[1] for piece in numbers["trace"] for row in piece) == 1.0

@@ -116,6 +116,7 @@ def _toy(pair: list[int], **changes: Any) -> dict[str, Any]:
         "ending": "permutation-point",
         "loss_at_point": 1.0,
         "barrier": 1.0,
+        "continuous": True,
         "outputs": [0.0, 1.0],
         "scale": 1.0,
     }
@@ -145,7 +146,14 @@ def test_the_type_of_a_path_follows_from_its_end_and_its_highest_loss() -> None:
 
 def test_a_surface_without_a_lower_loss_decides_nothing() -> None:
     experiment, _ = find("merge-landscape")
-    flat = {"ending": "permutation-point", "loss_at_point": 1.0, "lowest": 1.0, "spread": 0.1, "asymmetry": 0.1}
+    flat = {
+        "ending": "permutation-point",
+        "continuous": True,
+        "loss_at_point": 1.0,
+        "lowest": 1.0,
+        "spread": 0.1,
+        "asymmetry": 0.1,
+    }
     assert _agrees(experiment, {"surface": flat}) == {"constant": "no", "mirror": "no", "saddle": "undecided"}
     assert set(_agrees(experiment, {"surface": {"ending": "channel"}}).values()) == {"undecided"}
 
@@ -154,6 +162,7 @@ def test_geometry_and_lines_refute_when_the_numbers_do() -> None:
     experiment, _ = find("path-geometry")
     one = {
         "ending": "permutation-point",
+        "continuous": True,
         "loss_at_point": 1.0,
         "times": [0.0, 0.3, 0.5],
         "loss_in_time": [0.0, 1.0, 1.0],

@@ -28,7 +28,8 @@ def claims(
 ) -> int:
     """Try the papers' statements on many random networks: holds, holds when, fails; with counterexamples.
 
-    That a statement holds in all cases tried proves nothing; one counterexample refutes it. With --out, a
+    That a statement holds in all cases tried proves nothing of others; each says what it was tried on, and on how many
+    distinct cases. One counterexample refutes it. With --out, a
     counterexample to each statement that failed is written as weights, data and a JSON file; --recheck judges one again
     from its files alone (exit code 1 if it refutes the statement no longer).
 
@@ -39,7 +40,7 @@ def claims(
     only
         Names of statements, separated by commas; by default all.
     samples
-        Random cases a statement; those that need whole paths get a tenth.
+        Random cases per statement, each counted once; those that need whole paths get a tenth.
     seed
         Another seed gives other cases.
     out
@@ -95,6 +96,9 @@ def _row(verdict: "Verdict") -> dict[str, Any]:
         "failed": verdict.failed,
         "undecided": verdict.undecided,
         "not_applicable": verdict.silent,
+        "distinct_cases": verdict.distinct,
+        "repeats": verdict.repeats,
+        "population": statement.population,
         "holds_when": [{"label": label, "value": value, "cases": cases} for label, value, cases in verdict.conditions],
         "counterexample": verdict.numbers or None,
         "counterexample_seed": None if verdict.counterexample is None else verdict.counterexample.seed,
@@ -103,14 +107,15 @@ def _row(verdict: "Verdict") -> dict[str, Any]:
 
 def _lines(verdict: "Verdict") -> list[str]:
     statement = verdict.statement
-    counts = f"held {verdict.held}, failed {verdict.failed}, undecided {verdict.undecided}"
+    counts = f"held {verdict.held}, failed {verdict.failed}, undecided {verdict.undecided}; {verdict.distinct} distinct"
     lines = [
         f"{paint(verdict.verdict.upper().ljust(11), COLOURS[verdict.verdict])} {statement.name}  ({counts})",
         f"{'':11} {statement.source}: {statement.words}",
+        f"{'':11} tried on: {statement.population}",
     ]
     if verdict.conditions:
         conditions = "; ".join(f"{label} = {value} ({cases} cases)" for label, value, cases in verdict.conditions)
-        lines.append(f"{'':11} no counterexample when {conditions}")
+        lines.append(f"{'':11} no counterexample among these when {conditions}")
     if verdict.counterexample is not None:
         case = verdict.counterexample
         network = f"{'-'.join(map(str, case.widths))} {case.activation}: " if case.widths else ""

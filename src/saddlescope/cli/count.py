@@ -16,6 +16,14 @@ ODDS = {
     "odd+constant": "is odd plus a constant: neurons have sign twins up to a bias, so the true sets are larger",
     "even+linear": "is even plus linear: sign twins differ by a linear part, so the true sets are larger",
 }
+OWN = {
+    "exp": "has exp(z + c) = e^c exp(z): with biases every neuron lies on a line of equal ones (bias + c, outgoing "
+    "weights times e^-c) and neurons that differ in the bias alone are copies, so the true sets are larger; without "
+    "biases the numbers hold",
+    "sine": "has sin(z + pi) = -sin z: with biases neurons have twins whose bias differs by a multiple of pi, so the "
+    "true sets are larger",
+    "identity": "is linear: only the product of the layers' weights matters, so the true sets are larger",
+}
 
 
 def count(
@@ -77,6 +85,7 @@ def count(
             value="these",
             expected="--small and --wide, --order and --width, or --regimes",
         )
+    facts = _facts(activation)
     if figure is not None:
         if regimes is None:
             raise SettingsError("only the regimes have a figure", name="figure", value=figure, expected="--regimes")
@@ -88,8 +97,10 @@ def count(
         result = _points(order, numbers(width, "width", "10,20"))
     else:
         assert regimes is not None
-        result = _regimes(regimes, widest or 2 * regimes, figure)
-    result["remarks"] = [REMARK, *_facts(activation)]
+        if regimes < 1:
+            raise SettingsError("not a minimal width", name="regimes", value=regimes, expected="1 or more")
+        result = _regimes(regimes, 2 * regimes if widest is None else widest, figure)
+    result["remarks"] = [REMARK, *facts]
     if json:
         print_json(result)
     for line in _lines(result):
@@ -161,12 +172,21 @@ def _facts(activation: str | None) -> list[str]:
     """Return what an activation's own symmetries do to the numbers."""
     if activation is None:
         return []
+    import jax.numpy as jnp
+
     from saddlescope.problem.activations import activation as find
 
     facts = find(activation)
     said = [f"{activation} {ODDS[facts.parity]}"] if facts.parity in ODDS else []
+    if activation in OWN:
+        said.append(f"{activation} {OWN[activation]}")
     if facts.homogeneous:
         said.append(f"{activation} is homogeneous: neurons have scale twins, so the true sets are larger")
+    if float(facts.function(jnp.zeros(()))) == 0.0:
+        said.append(
+            f"{activation} is 0 at 0: a neuron whose incoming weights and bias are 0 may send out anything, so the "
+            "true sets are larger"
+        )
     return said or [f"{activation} has none of the symmetries that are known to enlarge the sets"]
 
 

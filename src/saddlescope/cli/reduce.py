@@ -29,8 +29,9 @@ def reduce(
     """Take out neurons that the network's function does not need, and write the small network.
 
     Copies, zero-type groups, constants, neurons that send out nothing, and what the activation's own symmetries make
-    equal. The deviation of the outputs is measured on the data. Exit code 1: written, but a layer is so close to
-    another reduction that the tolerance decides.
+    equal. On the data every output stays as it is, up to the tolerance times its largest value; a neuron without which
+    it would not stays, and is named. Exit code 1: written, but a layer is so close to another reduction that the
+    tolerance decides.
 
     Example: saddlescope reduce big.safetensors --data toy --out small.safetensors --json
 
@@ -43,7 +44,8 @@ def reduce(
     out
         The safetensors file to write.
     tolerance
-        Relative distance up to which vectors count as equal, or as zero.
+        Most that an output may change, relative to its largest value on the data; up to the same relative distance
+        vectors are tried as equal, or as zero.
     drop_dead
         Also take out ReLU neurons that are inactive on all these data: the function is then kept on the data only.
     activation
@@ -75,9 +77,11 @@ def reduce(
                 "widths": list(found.widths),
                 "max_output_deviation": found.max_output_deviation,
                 "output_scale": found.output_scale,
+                "output_loss": found.output_loss,
                 "removed": [asdict(removal) for removal in found.removed],
                 "left": list(found.left),
                 "nearest": {str(layer): value if isfinite(value) else None for layer, value in found.nearest.items()},
+                "refused": [{**asdict(one), "loss": one.loss if isfinite(one.loss) else None} for one in found.refused],
                 "undecided": found.undecided,
                 "tolerance": found.tolerance,
                 "out": str(out),

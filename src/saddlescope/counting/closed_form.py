@@ -4,6 +4,7 @@ r is the width of the small (irreducible) network, m the width of the large one.
 points, **never of volumes**: their ratio is no probability.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import comb, factorial, prod
@@ -13,13 +14,72 @@ from saddlescope.errors import SettingsError
 LARGEST = 20_000
 """Widths beyond this are refused: the numbers would have more digits than anyone reads."""
 
+WORK = 4 * 10**11
+"""Most steps of one question (additions, times the bits of the numbers): some ten seconds; more is refused at once."""
+
+DIGITS = 500_000
+"""Most digits of a result, which is to be written out: that takes time with their square."""
+
+
+def check_work(**steps: float) -> None:
+    """Refuse a question that would take minutes or more; ``steps`` by what asks for them.
+
+    Raises:
+        SettingsError: more than `WORK` altogether.
+    """
+    total = sum(steps.values())
+    if total > WORK:
+        raise SettingsError(
+            "this count would take too long",
+            name="steps",
+            value=f"{total:.1e}",
+            expected=f"at most {WORK:.0e}",
+            advice=f"Use smaller widths ({', '.join(steps)})",
+        )
+
+
+def _check_digits(widths: Sequence[int]) -> None:
+    """Refuse widths whose counts together have more digits than can be written out.
+
+    Raises:
+        SettingsError: one that is no width, or more than `DIGITS` digits.
+    """
+    for width in widths:
+        _check(width=width)
+    digits = sum(width * math.log10(width + 1) for width in widths)
+    if digits > DIGITS:
+        raise SettingsError(
+            "this count has too many digits",
+            name="digits",
+            value=f"{digits:.1e}",
+            expected=f"at most {DIGITS}",
+            advice="Use fewer or narrower layers",
+        )
+
+
+def row_work(wide: int) -> float:
+    """Return the steps of all rows of Stirling numbers up to S(m, .): m^2/2 additions of up to m log2 m bits."""
+    return 0.5 * wide**2 * wide * math.log2(wide + 2)
+
+
+def column_work(small: int, wide: int) -> float:
+    """Return the steps of S(m, r) alone: r (m - r) additions of up to m log2 m bits."""
+    return float(small * (wide - small)) * wide * math.log2(wide + 2)
+
+
+def shown(value: object) -> object:
+    """Return a value for a message: a whole number of many digits by its size alone."""
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return f"about {'-' if value < 0 else ''}10^{int(abs(value).bit_length() * math.log10(2))}"
+    return value
+
 
 def _check(**values: int) -> None:
     """Refuse what is no width or order."""
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
             raise SettingsError(
-                "not a number of neurons", name=name, value=value, expected=f"a whole number from 0 to {LARGEST}"
+                "not a number of neurons", name=name, value=shown(value), expected=f"a whole number from 0 to {LARGEST}"
             )
 
 
@@ -36,6 +96,7 @@ def _check_widths(small: int, wide: int) -> None:
 
 def stirling_rows(order: int) -> Iterator[list[int]]:
     """Yield the rows [S(m, 0), ..., S(m, m)] of the Stirling numbers of the second kind, m = 0 to ``order``."""
+    check_work(order=row_work(order))
     row = [1]
     yield row
     for m in range(1, order + 1):
@@ -47,13 +108,14 @@ def stirling(m: int, r: int) -> int:
     """Return S(m, r): the ways to part m things into r groups, by the recurrence along r (O(r (m - r)) additions).
 
     Raises:
-        SettingsError: a negative number, or one beyond `LARGEST`.
+        SettingsError: a negative number, one beyond `LARGEST`, or more than `WORK` steps.
     """
     _check(m=m, r=r)
     if r > m:
         return 0
     if r == 0:
         return int(m == 0)
+    check_work(m=column_work(r, m))
     # column[k] = S(k + n, k): S(k + n, k) = S(k - 1 + n, k - 1) + k S(k + n - 1, k)
     column = [1] * (r + 1)
     for _ in range(m - r):
@@ -69,9 +131,10 @@ def bell_numbers(order: int) -> list[int]:
     """Return Bell(0), ..., Bell(order), by the Bell triangle.
 
     Raises:
-        SettingsError: a negative number, or one beyond `LARGEST`.
+        SettingsError: a negative number, one beyond `LARGEST`, or more than `WORK` steps.
     """
     _check(order=order)
+    check_work(order=row_work(order))
     numbers, row = [1], [1]
     for _ in range(order):
         ahead = [row[-1]]
@@ -88,7 +151,7 @@ def critical_subspaces(small: int, wide: int) -> int:
     Source: [S21] section 4.1, proposition 4.2.
 
     Raises:
-        SettingsError: not 1 <= small <= wide <= `LARGEST`.
+        SettingsError: not 1 <= small <= wide <= `LARGEST`, or more than `WORK` steps.
     """
     _check_widths(small, wide)
     return factorial(small) * stirling(wide, small)
@@ -102,7 +165,7 @@ def minimum_subspaces(small: int, wide: int) -> int:
     Source: [S21] section 4.2, theorem 4.3; the sum over k is [S21]'s, grouped by the number k of distinct neurons.
 
     Raises:
-        SettingsError: not 1 <= small <= wide <= `LARGEST`.
+        SettingsError: not 1 <= small <= wide <= `LARGEST`, or more than `WORK` steps.
     """
     _check_widths(small, wide)
     row = _stirling_row(wide)
@@ -169,9 +232,12 @@ def saddle_share_limit(missing: int, extra: int, small: int) -> Fraction:
 
 
 def equivalent_minima(widths: Sequence[int]) -> int:
-    """Return prod_k n_k!: the copies of a minimum whose incoming vectors differ, over the hidden layers' widths."""
-    for width in widths:
-        _check(width=width)
+    """Return prod_k n_k!: the copies of a minimum whose incoming vectors differ, over the hidden layers' widths.
+
+    Raises:
+        SettingsError: one that is no width, or more than `DIGITS` digits.
+    """
+    _check_digits(widths)
     return prod(factorial(width) for width in widths)
 
 
@@ -179,27 +245,34 @@ def layers_critical(small: Sequence[int], wide: Sequence[int]) -> int:
     """Return the product of G over hidden layers ([S21] section 4.3).
 
     Raises:
-        SettingsError: different numbers of layers, or widths that do not fit.
+        SettingsError: different numbers of layers, widths that do not fit, or more steps or digits than there may be.
     """
-    return prod(critical_subspaces(r, m) for r, m in _layers(small, wide))
+    layers = _layers(small, wide)
+    check_work(wide=sum(column_work(r, m) for r, m in layers))
+    return prod(critical_subspaces(r, m) for r, m in layers)
 
 
 def layers_minimum(small: Sequence[int], wide: Sequence[int]) -> int:
     """Return the product of T over hidden layers ([S21] section 4.3).
 
     Raises:
-        SettingsError: different numbers of layers, or widths that do not fit.
+        SettingsError: different numbers of layers, widths that do not fit, or more steps or digits than there may be.
     """
-    return prod(minimum_subspaces(r, m) for r, m in _layers(small, wide))
+    layers = _layers(small, wide)
+    check_work(wide=sum(row_work(m) for _, m in layers))
+    return prod(minimum_subspaces(r, m) for r, m in layers)
 
 
 def layers_ratio(order: int, widths: Sequence[int]) -> Fraction:
     """Return sum_k T(K, n_k) over the hidden layers that have points of order K ([B19] section 4.3).
 
     Raises:
-        SettingsError: no layer is wider than the order.
+        SettingsError: no layer is wider than the order, or more steps or digits than there may be.
     """
+    _check(order=order)
+    _check_digits(widths)
     fitting = [width for width in widths if width > order]
+    check_work(width=sum(column_work(width - order, width) for width in fitting))
     if not fitting:
         raise SettingsError("no layer is wide enough", name="order", value=order, expected=f"below {max(widths)}")
     return sum((permutation_point_ratio(order, width) for width in fitting), Fraction(0))
@@ -208,6 +281,9 @@ def layers_ratio(order: int, widths: Sequence[int]) -> Fraction:
 def _layers(small: Sequence[int], wide: Sequence[int]) -> list[tuple[int, int]]:
     if len(small) != len(wide) or not small:
         raise SettingsError(
-            "as many small as wide layers are needed", name="small, wide", value=(tuple(small), tuple(wide))
+            "as many small as wide layers are needed", name="layers", value=(len(small), len(wide)), expected="equal"
         )
+    for r, m in zip(small, wide, strict=True):
+        _check_widths(r, m)
+    _check_digits(wide)
     return list(zip(small, wide, strict=True))

@@ -49,3 +49,14 @@ def _extend(roles: Assignment, small: int, wide: int, groups: int) -> Iterator[A
         return
     for role in range(groups + 1):
         yield from _extend((*roles, role), small, wide, max(groups, role + 1))
+
+
+def surjections(small: int, wide: int, taken: Assignment = ()) -> Iterator[Assignment]:
+    """Yield every way to give the large layer's neurons roles 0 to r - 1, each taken; ``taken``: the first ones."""
+    if small - len(set(taken)) > wide - len(taken):
+        return
+    if len(taken) == wide:
+        yield taken
+        return
+    for role in range(small):
+        yield from surjections(small, wide, (*taken, role))

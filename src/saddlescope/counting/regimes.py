@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import factorial
 
-from saddlescope.counting.closed_form import LARGEST, stirling_rows
+from saddlescope.counting.closed_form import LARGEST, check_work, row_work, shown, stirling_rows
 from saddlescope.errors import SettingsError
+
+# Both sums of each comparison cost about this much more than the row of Stirling numbers that they are taken of.
+COMPARING = 8
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,18 @@ def regimes(minimal: Sequence[int], widest: int) -> list[Regime]:
     one, is used, not proved**; it held wherever all widths were compared (r* <= 60, m <= 120, in the tests).
 
     Raises:
-        SettingsError: a minimal width below 1 or above ``widest``, or ``widest`` beyond the closed forms' limit.
+        SettingsError: a minimal width below 1 or above ``widest``, ``widest`` beyond the closed forms' limit, or more
+            steps than there may be.
     """
-    if not minimal or min(minimal) < 1 or max(minimal) > widest or widest > LARGEST:
+    low, high = _ends(minimal)
+    if low < 1 or high > widest or widest > LARGEST:
         raise SettingsError(
             "not a range of widths",
             name="minimal, widest",
-            value=(min(minimal, default=0), max(minimal, default=0), widest),
+            value=f"{shown(low)} to {shown(high)}, {shown(widest)}",
             expected=f"1 <= minimal <= widest <= {LARGEST}",
         )
+    check_work(widest=COMPARING * row_work(widest))
     open_ = sorted(set(minimal))
     found: dict[int, int] = {}
     before: list[int] = []
@@ -48,6 +54,13 @@ def regimes(minimal: Sequence[int], widest: int) -> list[Regime]:
             found[r] = m
         before = row
     return [Regime(r, found.get(r)) for r in minimal]
+
+
+def _ends(minimal: Sequence[int]) -> tuple[int, int]:
+    """Return the least and the largest, of a range without going through it: it may be endless, uninterruptibly."""
+    if isinstance(minimal, range):
+        return (min(minimal[0], minimal[-1]), max(minimal[0], minimal[-1])) if minimal else (0, 0)
+    return min(minimal, default=0), max(minimal, default=0)
 
 
 def _crossed(row: Sequence[int], minimal: int) -> bool:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saddlescope.plots.path import BLUE, GREEN, ORANGE, QUARTERS, RED, STYLE
+from saddlescope.study.curves import jumps
 
 COLOURS = (BLUE, ORANGE, GREEN, RED)
 
@@ -18,6 +19,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
         figure = Figure(figsize=(7.0, 4.6), layout="constrained")
         (profile, loss), (angle, index) = figure.subplots(2, 2)
         for number, ((name, one), colour) in enumerate(zip(results.items(), COLOURS, strict=False)):
+            name = f"{name} (discontinuous)" if jumps(one) else name
             beside = 0.1 * number  # so that equal numbers of different paths do not hide each other
             _in_time(one, profile, loss, colour, name)
             rows = [k for k, seen in enumerate(one["clear"]) if seen]

@@ -22,14 +22,14 @@ def draw(results: Mapping[str, Any]) -> Figure:
             return figure
         across, up = np.array(found["differences"]), np.array(found["shares"])
         losses, trace = np.array(found["losses"]), np.array(found["trace"], dtype=float)
-        point = found["loss_at_point"]
+        point, name = found["loss_at_point"], "path" if found["continuous"] else "path (discontinuous)"
         levels = np.geomspace(losses.min(), losses.max(), 24)
         colours = left.contourf(across, up, losses.T, levels, norm=LogNorm(), cmap="viridis")
         left.contour(
             across, up, losses.T, point * np.array([0.93, 0.97, 1.0, 1.15, 1.5]), colors="white", linewidths=0.6
         )
         figure.colorbar(colours, ax=left, format="%.0e", ticks=levels[::5]).ax.set_title("loss $L$", fontsize=8)
-        left.plot(trace[:, 0], trace[:, 1], color=RED, lw=1.5, label="path")
+        left.plot(trace[:, 0], trace[:, 1], color=RED, lw=1.5, label=name)
         left.plot([0.0, 0.0], [trace[-1, 1], 1 - trace[-1, 1]], color=RED, lw=1.5, ls=":")
         left.plot(-trace[:, 0], 1 - trace[:, 1], color=RED, lw=1.5, ls="--", label="its mirror image")
         left.plot(0, 0.5, "o", color=ORANGE, mec="white", ms=7, label="permutation point", zorder=5)

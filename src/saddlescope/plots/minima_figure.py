@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saddlescope.plots.path import BLUE, GREEN, ORANGE, STYLE
-from saddlescope.study.minima_experiment import shown
+from saddlescope.study.minima_experiment import critical_points, shown
 
 # Two unit vectors orthogonal to (1, 1, 1) and to each other.
 PLANE = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
@@ -40,11 +40,13 @@ def _plot(one: Any, axes: Axes) -> None:
     label: str | None = "permutation path"
     for path in same:
         style: dict[str, Any] = {"lw": 1.2} if path is same[0] else {"lw": 0.5, "alpha": 0.4}
+        style = style if path["continuous"] else {**style, "ls": "--"}
+        label = label if path["continuous"] or label is None else f"{label} (dashed: jumps)"
         curve = np.array(path["weights"])
         for order in itertools.permutations(range(3)):
             axes.plot(*(PLANE @ curve[:, order].T), color=BLUE, label=label, zorder=2, **style)
             label = None
-    points = np.array(one["walks"]["roles"])
+    points = np.array([row["weights"] for row in critical_points(one["walks"])]).reshape(-1, 3)
     label = "equal loss"
     for first, second in itertools.combinations(points, 2):
         if np.sum(first != second) == 1:  # one neuron moves, its outgoing weight zero

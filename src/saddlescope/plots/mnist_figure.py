@@ -6,7 +6,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from saddlescope.plots.path import BLUE, GREEN, ORANGE, RED, STYLE
+from saddlescope.plots.path import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from saddlescope.study.curves import jumps
 
 COLOURS = {10: RED, 15: ORANGE, 20: GREEN, 25: BLUE}
 
@@ -21,12 +22,13 @@ def draw(results: Mapping[str, Any]) -> Figure:
             width, first = one["width"], one["distances"][0]
             label = None if width in seen else f"$H={width}$"
             seen.add(width)
+            style = "--" if jumps(one) else "-"
             rows = [k for k, d in enumerate(one["distances"]) if d]
             across = [one["distances"][k] / first for k in rows]
-            loss.plot(across, [one["losses"][k] for k in rows], color=COLOURS[width], lw=1.0, label=label)
+            loss.plot(across, [one["losses"][k] for k in rows], color=COLOURS[width], lw=1.0, ls=style, label=label)
             if one["accuracies"] is not None:
                 percent = [100 * one["accuracies"][k] for k in rows]
-                accuracy.plot(across, percent, color=COLOURS[width], lw=1.0)
+                accuracy.plot(across, percent, color=COLOURS[width], lw=1.0, ls=style)
             highest.plot(width, one["barrier"], "o", color=COLOURS[width], ms=4)
         loss.set_ylabel("relative loss $L$")
         accuracy.set_ylabel("training accuracy (%)")
@@ -42,6 +44,8 @@ def draw(results: Mapping[str, Any]) -> Figure:
         highest.set_xticks(list(COLOURS))
         highest.set_xlabel("width $H$")
         highest.set_ylabel("highest loss on the path")
+        if any(jumps(one) for one in results.values()):
+            loss.plot([], [], "--", color=GREY, lw=1.0, label="discontinuous")
         if seen:
             loss.legend(loc="best")
         for axes, letter in zip((loss, accuracy, highest), "ABC", strict=True):

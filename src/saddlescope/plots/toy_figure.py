@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saddlescope.plots.path import BLUE, GREY, ORANGE, RED, STYLE
+from saddlescope.study.curves import jumps
 from saddlescope.study.toy_experiment import points
 
 ORDER = ("relu", "tanh", "softplus")
@@ -85,6 +86,8 @@ def _plot_losses(chosen: list[Any], others: list[Any], axes: Axes) -> None:
         _curve(one, axes, color=colour, lw=1.2, label=f"${l}$⇔${m}$")
         axes.plot(1.03, one["loss_at_point"], marker, transform=axes.get_yaxis_transform(), color=colour, ms=4)
         axes.get_lines()[-1].set_clip_on(False)
+    if any(jumps(one) for one in (*chosen, *others)):
+        axes.plot([], [], "--", color=GREY, lw=0.8, label="discontinuous")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.invert_xaxis()
@@ -96,7 +99,8 @@ def _plot_losses(chosen: list[Any], others: list[Any], axes: Axes) -> None:
 
 
 def _curve(one: Any, axes: Axes, **style: Any) -> None:
-    """Draw a path without its first node, whose loss is zero, and without the merged one, whose distance is."""
+    """Draw a path without its first node (loss zero) and the merged one (distance zero); dashed where it jumps."""
+    style = {**style, "ls": "--"} if jumps(one) else style
     first = one["distances"][0]
     rows = [(d / first, loss) for d, loss in zip(one["distances"], one["losses"], strict=True) if d and loss]
     if rows:

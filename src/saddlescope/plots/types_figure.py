@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saddlescope.plots.path import BLUE, GREY, ORANGE, STYLE
+from saddlescope.study.curves import jumps
 from saddlescope.study.types_experiment import KINDS, of_kind
 
 NAMES = {
@@ -68,7 +69,8 @@ def _example(one: Any, above: Axes, below: Axes) -> None:
     for column, style in zip(one["outgoing"], ("-", "--"), strict=True):
         below.plot(across, [column[k] for k in rows], style, color=BLUE, lw=1.2)
     l, m = one["pair"]
-    above.set_title(f"teacher {one['seed']}, {l}⇔{m}, {one['distance']}", fontsize=7)
+    leaps = ", discontinuous" if jumps(one) else ""
+    above.set_title(f"teacher {one['seed']}, {l}⇔{m}, {one['distance']}{leaps}", fontsize=7)
     below.set_yscale("log")
     below.set_xlabel("distance $\\delta/\\delta_0$")
     for axes in (above, below):

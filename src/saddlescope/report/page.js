@@ -156,10 +156,10 @@
     });
     for (const v of [-top, -Math.sqrt(top * small), 0, Math.sqrt(top * small), top]) make(svg, "text", { x: x(bend(v)), y: height - 8, "text-anchor": "middle" }, short(v));
   };
-  const surface = (place, { x, y, losses, trace }) => {
+  const surface = (place, { x, y, losses, trace, point, nodes, outside }) => {
     const height = 330, svg = canvas(place, "merge surface; arrow keys turn it", height);
     svg.setAttribute("tabindex", "0");
-    const all = losses.flat().concat(trace.map((row) => row[2])).filter((v) => v !== null);
+    const all = losses.flat().concat(trace.flat().map((row) => row[2]), [point]).filter((v) => v !== null);
     const low = Math.min(...all), high = Math.max(...all), wide = Math.max(...x), n = x.length;
     // Heights by their square root: the valley's floor would be flat otherwise.
     const up = (v) => Math.sqrt(Math.max(0, (v - low) / (high - low || 1)));
@@ -179,9 +179,6 @@
       const corner = ends.reduce((best, end) => project(...end, 0)[0] < project(...best, 0)[0] ? end : best);
       const [bottom, crown] = [project(...corner, 0), project(...corner, 1)];
       make(layer, "line", { x1: bottom[0], y1: bottom[1], x2: crown[0], y2: crown[1], stroke: "var(--soft)" });
-      for (const [v, place] of [[low, bottom], [(low + (high - low) / 4), project(...corner, 0.5)], [high, crown]]) {
-        make(layer, "text", { x: Math.max(34, place[0] - 6), y: place[1] + 4, "text-anchor": "end" }, short(+v.toPrecision(2)));
-      }
       const cells = [];
       for (let i = 0; i + 1 < n; i += 1) for (let j = 0; j + 1 < n; j += 1) {
         const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
@@ -194,21 +191,37 @@
         points: points.map(words).join(" "), "stroke-width": 0.4, stroke: "var(--panel)",
         fill: `color-mix(in srgb, var(--blue) ${Math.round(90 - 75 * mean)}%, var(--paper))`,
       });
-      for (const mirrored of [false, true]) make(layer, "polyline", {
-        points: trace.map(([a, b, c]) => words(project(mirrored ? -a : a, mirrored ? 1 - b : b, up(c)))).join(" "),
+      for (const mirrored of [false, true]) for (const piece of trace) make(layer, "polyline", {
+        points: piece.map(([a, b, c]) => words(project(mirrored ? -a : a, mirrored ? 1 - b : b, up(c)))).join(" "),
         fill: "none", stroke: "var(--orange)", "stroke-width": 2.5, "data-trace": mirrored ? "mirrored" : "own",
       });
-      const [px, py] = project(0, 0.5, up(trace[trace.length - 1][2]));
+      const [px, py] = project(0, 0.5, up(point));
       make(layer, "circle", { cx: px, cy: py, r: 6, fill: "var(--orange)" });
       // Each axis is named on its edge nearer to the reader, with the numbers at that edge's ends.
       const near = (one, other) => project(...one, foot)[1] > project(...other, foot)[1] ? one : other;
       const edgeA = near([0, y[0]], [0, y[n - 1]])[1], edgeB = near([-wide, 0.5], [wide, 0.5])[0];
+      // Names first, then numbers: what would lie on another label is moved down, or left out.
+      const taken = [];
+      const write = (tx, ty, anchor, name, attributes = {}) => {
+        const width = 7 * name.length + 4, left = Math.min(W - width, Math.max(0, anchor === "end" ? tx - width : tx));
+        for (const down of [0, 15]) {
+          const base = Math.min(height - 4, ty + down), box = [left, base - 12, left + width, base + 3];
+          if (taken.some((o) => box[0] < o[2] && o[0] < box[2] && box[1] < o[3] && o[1] < box[3])) continue;
+          taken.push(box);
+          make(layer, "text", { x: left + 2, y: base, "data-label": "surface", ...attributes }, name);
+          return;
+        }
+      };
       const label = (a, b, name) => {
         const [tx, ty] = project(a, b, foot);
-        make(layer, "text", { x: Math.min(W - 30, Math.max(30, tx)), y: Math.min(height - 4, ty + 16), "text-anchor": tx > W / 2 ? "start" : "end" }, name);
+        write(tx, ty + 16, tx > W / 2 ? "start" : "end", name);
       };
+      if (outside) write(4, 14, "start", `${outside} of the path's ${nodes} nodes lie outside the frame`, { "data-outside": outside });
       label(0, edgeA, "difference");
       label(edgeB, 0.5, "share");
+      for (const [v, place] of [[low, bottom], [high, crown], [(low + (high - low) / 4), project(...corner, 0.5)]]) {
+        write(place[0] - 6, place[1] + 4, "end", short(+v.toPrecision(2)));
+      }
       for (const a of [-wide * 0.9, wide * 0.9]) label(a, edgeA, short(+a.toPrecision(2)));
       for (const b of [0, 1]) label(edgeB, b, String(b));
     };

@@ -200,7 +200,8 @@ def _section(section: dict[str, Any], number: int) -> str:
                 "The merge surface",
                 "Loss over the pair's difference and the share of its outgoing weights, all else as at the permutation "
                 "point (large dot); heights are square roots of the loss above its lowest, the rim's numbers are "
-                "losses. The path also moves all else, so it lies beside the surface. Turn it by dragging, or with the "
+                "losses. The path also moves all else, so it lies beside the surface; it is cut where it leaves "
+                "the frame. Turn it by dragging, or with the "
                 "arrow keys.",
             )
         )

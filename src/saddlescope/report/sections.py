@@ -4,6 +4,7 @@ A section is a dict with ``title``, ``verdict``, ``lines``, and what the figures
 ``neurons``, ``spectrum``. A figure that cannot be drawn is None.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -147,13 +148,49 @@ def spectrum(certificate: Certificate, parity: Parity | None = None) -> dict[str
 
 
 def merge_surface_numbers(found: Surface) -> dict[str, Any]:
-    """Return the merge surface's heights and the path beside it."""
+    """Return the merge surface's heights and the pieces of the path that lie above its frame.
+
+    ``outside``: how many of the path's nodes do not; ``point``: the loss at the permutation point.
+    """
+    box = np.array([[found.differences[0], found.shares[0]], [found.differences[-1], found.shares[-1]]])
+    inside = np.all((found.trace[:, :2] >= box[0]) & (found.trace[:, :2] <= box[1]), axis=1)
     return {
         "x": _row(found.differences),
         "y": _row(found.shares),
         "losses": [_row(row) for row in found.losses],
-        "trace": [_row(row) for row in found.trace],
+        "trace": [[_row(row) for row in piece] for piece in clipped(found.trace, box)],
+        "point": _number(found.trace[-1, 2]),
+        "nodes": len(found.trace),
+        "outside": int(np.sum(~inside)),
     }
+
+
+def clipped(rows: np.ndarray, box: np.ndarray) -> list[np.ndarray]:
+    """Return the pieces of a polyline whose first two coordinates lie in a box (low, high), cut at its edges."""
+    pieces: list[list[np.ndarray]] = []
+    for one, other in itertools.pairwise(rows):
+        start, end = _within(one[:2], other[:2], box)
+        if start > end:
+            continue
+        first, last = one + start * (other - one), one + end * (other - one)
+        if pieces and start == 0.0 and np.array_equal(pieces[-1][-1], first):
+            pieces[-1].append(last)
+        else:
+            pieces.append([first, last])
+    return [np.array(piece) for piece in pieces]
+
+
+def _within(one: np.ndarray, other: np.ndarray, box: np.ndarray) -> tuple[float, float]:
+    """Return between which shares of the way from one to the other a segment is inside; the first larger if nowhere."""
+    start, end = 0.0, 1.0
+    for at, step, low, high in zip(one, other - one, box[0], box[1], strict=True):
+        if step == 0.0:
+            if not low <= at <= high:
+                return 1.0, 0.0
+            continue
+        near, far = sorted(((low - at) / step, (high - at) / step))
+        start, end = max(start, near), min(end, far)
+    return float(start), float(end)
 
 
 def path_section(

@@ -15,6 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from saddlescope.arrays import Layout, Parameters, to_numpy
+from saddlescope.counting.closed_form import minimum_subspaces
+from saddlescope.counting.enumerate import surjections
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
 from saddlescope.resize.expand import assemble, root_mean_square, zero_sum
 from saddlescope.resize.result import Answer, ManifoldGraph, Membership, Subspace
@@ -26,8 +28,9 @@ BAND = 10.0
 # Classes of coinciding neurons up to this size are split in every way, to list all subspaces that hold a point.
 REFINED = 6
 
-# Most subspaces that a search goes through, and most bytes of a dense basis.
+# Most subspaces that a search goes through (wider layers than the second always have more), and most bytes of a basis.
 SEARCH_LIMIT = 5000
+SEARCHED = 12
 BASIS_BYTES = 2**31
 
 Sorting = tuple[tuple[int, ...], ...]
@@ -54,13 +57,12 @@ def _subspaces(small: int, wide: int, *, zero_type: bool) -> Iterator[Subspace]:
     for zeros in range(wide - small + 1 if zero_type else 1):
         for idle in itertools.combinations(range(wide), zeros):
             busy = [place for place in range(wide) if place not in idle]
-            for labels in itertools.product(range(small), repeat=len(busy)):
-                if len(set(labels)) == small:
-                    copies = tuple(
-                        tuple(p for p, label in zip(busy, labels, strict=True) if label == i) for i in range(small)
-                    )
-                    for groups in _partitions(idle):
-                        yield Subspace(copies, groups)
+            for labels in surjections(small, len(busy)):
+                copies = tuple(
+                    tuple(p for p, label in zip(busy, labels, strict=True) if label == i) for i in range(small)
+                )
+                for groups in _partitions(idle):
+                    yield Subspace(copies, groups)
 
 
 def _partitions(places: Sequence[int]) -> Iterator[Sorting]:
@@ -388,9 +390,8 @@ def _farthest(beside: list[list[int]], start: int) -> int | None:
 
 
 def _all(small: int, wide: int) -> tuple[Subspace, ...]:
-    nodes = tuple(itertools.islice(_subspaces(small, wide, zero_type=True), SEARCH_LIMIT + 1))
-    if len(nodes) > SEARCH_LIMIT:
+    if wide > SEARCHED or minimum_subspaces(small, wide) > SEARCH_LIMIT:
         raise SettingsError(
             "too many subspaces to search", name="small, wide", value=(small, wide), expected=f"at most {SEARCH_LIMIT}"
         )
-    return nodes
+    return tuple(_subspaces(small, wide, zero_type=True))

@@ -3,37 +3,38 @@
 Source: [S21] section 3 (reducible networks); Farrugia-Roberts 2023 for odd activations.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from saddlescope.arrays import Layout, Parameters, fingerprint, require_finite, to_numpy
-from saddlescope.errors import SettingsError
+from saddlescope.arrays import Parameters, fingerprint, require_finite, to_numpy
+from saddlescope.errors import NonFiniteError, SettingsError
 from saddlescope.precision import float64, in_float64
 from saddlescope.problem.activations import activation as find_activation
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.resize.absorb import (
-    Facts,
-    Units,
-    canonical,
-    drop_constant,
-    drop_silent,
-    merge_combinations,
-    merge_copies,
-    merge_twins,
-    relative_gaps,
-    relative_lengths,
-)
+from saddlescope.resize.absorb import Facts, Units, canonical, relative_gaps, relative_lengths
 from saddlescope.resize.expand import measuring_inputs, outputs_of
-from saddlescope.resize.result import Reduction, Removal
+from saddlescope.resize.keep import Yardstick, kept
+from saddlescope.resize.one_layer import apply_rules, check_tolerance, steps_of, units_of, written
+from saddlescope.resize.result import Reduction, Refusal, Removal
 from saddlescope.symmetry.actions import remove
-from saddlescope.symmetry.neurons import Neurons
 
-# A distance beyond the tolerance, but within so many times it, leaves the answer open.
+# A distance or a loss beyond the tolerance, but within so many times it, leaves the answer open.
 BAND = 10.0
+
+# Shares of the tolerance that the outputs may lose while units are taken out. The next one is tried when rounding in
+# the small network's own sums carries it beyond the tolerance; -1 takes nothing out.
+SHARES = (1.0, 0.1, 0.0, -1.0)
+
+# Units of rounding by which an activation's values may be off (XLA's own are off by a few).
+ACTIVATION_ULPS = 8.0
+
+# So many neurons are named in a line.
+NAMED = 8
 
 
 @in_float64
@@ -45,21 +46,23 @@ def reduce(
     tolerance: float = 1e-9,
     drop_dead: bool = False,
 ) -> Reduction:
-    """Return the network without the neurons that its function does not need: f_small = f, exact where they are.
+    """Return the network without the neurons that its outputs do not need: f_small = f on the data, to the tolerance.
 
     Found are neurons that send out nothing, constants, copies, zero-type groups; for odd activations, sigmoid and
     activations that are even up to a linear part (softplus, gelu, silu, ReLU) sign twins; for ReLU and leaky ReLU
     positive multiples; for exp with biases copies up to the bias; rectified neurons that no input can activate; for the
-    identity linear combinations. **Not looked for**: phases of sine, and dependencies that only the range of the layers
-    before brings about. Sign twins whose linear part or constant has no place to go stay, and ``left`` says so; to make
-    linear parts cancel, neurons may be written with opposite sign.
+    identity linear combinations. What is equal or zero only up to the tolerance goes if every output, all removals
+    together, changes by at most ``tolerance`` times its largest value on the inputs; else the neuron stays and is named
+    (``refused``, ``left``). Exact removals keep the function everywhere. **Not looked for**: phases of sine, and
+    dependencies that only the range of the layers before brings about. Sign twins whose linear part or constant has no
+    place to go stay, and ``left`` says so; to make linear parts cancel, neurons may be written with opposite sign.
 
     Args:
         network: a `Perceptron`, or a `Problem` of one.
         parameters: its parameters.
-        inputs: where the deviation is measured; by default the problem's, or 256 standard-normal ones.
-        tolerance: relative distance up to which vectors count as equal, or as zero. Beyond rounding the function
-            changes, by what ``max_output_deviation`` says.
+        inputs: where the outputs are measured; by default the problem's, or 256 standard-normal ones.
+        tolerance: the most that an output may change, relative to its largest value on the inputs; and the relative
+            distance up to which vectors are tried as equal, or as zero.
         drop_dead: also take out ReLU neurons that are inactive on all given inputs. **This keeps the function on these
             inputs only**; such removals are marked ``data_dependent``.
 
@@ -73,99 +76,153 @@ def reduce(
 
     Source: [S21] section 3; Farrugia-Roberts 2023.
     """
-    _check_tolerance(tolerance)
+    check_tolerance(tolerance)
     if drop_dead and inputs is None and not isinstance(network, Problem):
         raise SettingsError("which neurons are dead depends on the inputs", name="inputs", value=None, expected="data")
     inputs = measuring_inputs(network, inputs, 0)
     network = network.network if isinstance(network, Problem) else network
     network.check(parameters)
     require_finite(parameters, "the network")
-    given, here, now = to_numpy(parameters), to_numpy(parameters), network
+    given = to_numpy(parameters)
     wanted = outputs_of(network, given, inputs)
-    layers = range(network.depth - 1, 0, -1)
-    kept = {layer: tuple(range(network.widths[layer])) for layer in sorted(layers)}
-    removed: list[Removal] = []
-    while True:
-        left: dict[int, tuple[str, ...]] = {}
-        nearest: dict[int, float] = {}
-        before = now.widths
-        for layer in layers:
-            here, units = _reduce_perceptron_layer(now, here, layer, kept[layer], tolerance)
-            if drop_dead:
-                here, units = _drop_dead(now, here, units, inputs)
-            now = replace(now, widths=(*now.widths[:layer], len(units.numbers), *now.widths[layer + 1 :]))
-            kept[layer], left[layer] = units.numbers, units.left
-            nearest[layer] = _nearest_reduction(units, _facts(now, layer), tolerance)
-            removed += units.removed
-        if now.widths == before:
-            break
+    yardstick = Yardstick.of(wanted, _rounding(network, given, inputs))
+    found, now, here, outputs = _within(_Task(network, inputs, yardstick, tolerance, drop_dead), given)
+    near = any(value <= BAND * tolerance for value in found.nearest.values())
     return Reduction(
         network=now,
         parameters=here,
         widths=now.widths,
-        removed=tuple(removed),
-        kept=kept,
-        left=tuple(text for layer in sorted(left) for text in (*left[layer], *_idle(now, here, layer))),
-        nearest={layer: nearest[layer] for layer in sorted(nearest)},
-        undecided=any(value <= BAND * tolerance for value in nearest.values()),
-        max_output_deviation=float(np.abs(outputs_of(now, here, inputs) - wanted).max()),
+        removed=found.removed,
+        kept=found.kept,
+        left=tuple(
+            text
+            for layer, units in sorted(found.units.items())
+            for text in (*units.left, *_idle(now, here, layer), *_named(units.refused))
+        ),
+        nearest=found.nearest,
+        refused=tuple(refusal for _, units in sorted(found.units.items()) for refusal in units.refused),
+        undecided=near or any(r.loss <= BAND * tolerance for units in found.units.values() for r in units.refused),
+        output_loss=yardstick.loss(outputs),
+        max_output_deviation=float(np.abs(outputs - wanted).max()),
         output_scale=float(np.abs(wanted).max()),
         tolerance=tolerance,
         fingerprints={"parameters": fingerprint(given), "inputs": fingerprint({"inputs": inputs})},
     )
 
 
-def reduce_layer(
-    parameters: Parameters,
-    neurons: Neurons,
-    *,
-    layer: int = 1,
-    tolerance: float = 1e-9,
-) -> tuple[dict[str, np.ndarray], tuple[Removal, ...]]:
-    """Take copies, zero-type groups and units that send out nothing out of one layer of any model.
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What a reduction is given: network, data, the outputs to keep, and how much of them may go."""
 
-    Nothing is asked of what the units compute, so that no symmetry of an activation is used.
+    network: Perceptron
+    inputs: np.ndarray
+    yardstick: Yardstick
+    tolerance: float
+    drop_dead: bool
+    allowed: float = -1.0
 
-    Args:
-        parameters: the model's.
-        neurons: the layer's units.
-        layer: the number that the records should say.
-        tolerance: relative distance up to which vectors count as equal, or as zero.
-
-    Raises:
-        NeuronsError: units in a fused array are to be taken out.
-        SettingsError: a tolerance outside 0 to 1 (exclusive).
-    """
-    _check_tolerance(tolerance)
-    own = to_numpy(parameters)
-    units = _apply_rules(_units(own, neurons, layer, tuple(range(neurons.count(own)))), Facts(), tolerance)
-    return _written(own, neurons, tuple(range(neurons.count(own))), units), units.removed
+    def loss(self, parameters: dict[str, np.ndarray]) -> float:
+        """Return what the outputs lose with these parameters, infinity if one is not finite."""
+        try:
+            return self.yardstick.loss(outputs_of(self.network, parameters, self.inputs))
+        except NonFiniteError:
+            return float("inf")
 
 
-def _check_tolerance(tolerance: float) -> None:
-    if not 0.0 < tolerance < 1.0:
-        raise SettingsError("not a tolerance", name="tolerance", value=tolerance, expected="between 0 and 1")
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Parameters of the given shapes, zero where units are gone, and the layers' last states."""
+
+    parameters: dict[str, np.ndarray]
+    kept: dict[int, tuple[int, ...]]
+    units: dict[int, Units]
+    nearest: dict[int, float]
+    removed: tuple[Removal, ...]
 
 
-def _apply_rules(units: Units, facts: Facts, tolerance: float) -> Units:
-    """Return the layer after all rules, again and again until none takes anything out."""
+def _within(task: _Task, given: dict[str, np.ndarray]) -> tuple[_Found, Perceptron, dict[str, np.ndarray], np.ndarray]:
+    """Return what stays, the small network and its outputs, within the tolerance as the small network sums them up."""
+    for share in SHARES[:-1]:
+        found = _all_layers(replace(task, allowed=share * task.tolerance), given)
+        now, here = _cut(task.network, found)
+        outputs = outputs_of(now, here, task.inputs)
+        if task.yardstick.loss(outputs) <= task.tolerance:
+            return found, now, here, outputs
+    found = _all_layers(replace(task, allowed=SHARES[-1]), given)
+    return found, task.network, given, task.yardstick.wanted
+
+
+def _all_layers(task: _Task, parameters: dict[str, np.ndarray]) -> _Found:
+    """Return the network after all rules on all layers, from the last to the first, until nothing goes any more."""
+    network = task.network
+    layers = range(network.depth - 1, 0, -1)
+    kept_ = {layer: tuple(range(network.widths[layer])) for layer in sorted(layers)}
+    removed: list[Removal] = []
     while True:
-        before = len(units.numbers)
-        units = replace(units, left=())
-        for rule in (drop_silent, drop_constant, _drop_never_active, merge_copies, merge_twins, merge_combinations):
-            if len(units.numbers) > 1:
-                units = rule(units, facts, tolerance)
-        if len(units.numbers) == before:
-            return units
+        states: dict[int, Units] = {}
+        nearest: dict[int, float] = {}
+        before = dict(kept_)
+        for layer in layers:
+            units = _reduced_layer(task, parameters, layer, kept_[layer])
+            parameters = written(parameters, network.neurons(layer), units, next_bias=f"{2 * layer}.bias")
+            nearest[layer] = _nearest_reduction(units, _facts(network, layer), task.tolerance)
+            kept_[layer], states[layer] = units.numbers, units
+            removed += units.removed
+        if kept_ == before:
+            return _Found(parameters, kept_, states, {k: nearest[k] for k in sorted(nearest)}, tuple(removed))
 
 
-def _drop_never_active(units: Units, facts: Facts, tolerance: float) -> Units:
-    """Take out rectified units that can never be active: no positive weight or bias, and inputs that are >= 0."""
-    del tolerance
-    if not (facts.rectifier and facts.nonnegative and facts.weights is not None):
-        return units
-    dead = np.flatnonzero((units.incoming <= 0.0).all(axis=1))
-    return units.without({int(j): units.removal(int(j), "dead for every input") for j in dead})
+def _reduced_layer(task: _Task, parameters: dict[str, np.ndarray], layer: int, numbers: tuple[int, ...]) -> Units:
+    """Return the layer after all rules, as far as the outputs stay."""
+    neurons, facts = task.network.neurons(layer), _facts(task.network, layer)
+
+    def placed(units: Units) -> dict[str, np.ndarray]:
+        return written(parameters, neurons, units, next_bias=f"{2 * layer}.bias")
+
+    def loss(units: Units) -> float:
+        return task.loss(placed(units))
+
+    def dead(units: Units, facts: Facts, tolerance: float) -> Units:
+        del facts, tolerance
+        return _drop_dead(task, placed(units), units)
+
+    steps = steps_of(task.tolerance, task.yardstick, loss)
+    units = apply_rules(units_of(parameters, neurons, layer, numbers), facts, steps, task.allowed)
+    if task.drop_dead and facts.rectifier and len(units.numbers) > 1:
+        units = kept(dead, replace(units, barred=frozenset()), facts, task.tolerance, loss, task.allowed)
+    return units
+
+
+def _cut(network: Perceptron, found: _Found) -> tuple[Perceptron, dict[str, np.ndarray]]:
+    """Return the network of just the units that stayed."""
+    parameters: Any = found.parameters
+    for layer, numbers in found.kept.items():
+        neurons = network.neurons(layer)
+        for number in reversed(range(network.widths[layer])):
+            if number not in numbers:
+                parameters = remove(parameters, neurons, number)
+    widths = tuple(len(found.kept[k]) if k in found.kept else width for k, width in enumerate(network.widths))
+    return replace(network, widths=widths), to_numpy(parameters)
+
+
+def _rounding(network: Perceptron, parameters: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
+    """Return, by output, a bound of the rounding error of the outputs on the data, carried from layer to layer."""
+    unit = 0.5 * np.finfo(float).eps
+    here = np.asarray(inputs, dtype=np.float64)
+    error = np.zeros_like(here)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k in range(network.depth):
+            weight = parameters[f"{2 * k}.weight"]
+            bias = parameters[f"{2 * k}.bias"] if network.bias else np.zeros(len(weight))
+            terms = np.abs(here) @ np.abs(weight).T + np.abs(bias)
+            error = error @ np.abs(weight).T + (weight.shape[1] + 1) * unit * terms
+            here = here @ weight.T + bias
+            function = _facts(network, k + 1).function if k < network.depth - 1 else None
+            if function is not None:
+                value = function(here)
+                moved = np.maximum(np.abs(function(here + error) - value), np.abs(function(here - error) - value))
+                here, error = value, moved + ACTIVATION_ULPS * unit * np.abs(value)
+    return np.nan_to_num(error, nan=np.inf, posinf=np.inf).max(axis=0)
 
 
 def _nearest_reduction(units: Units, facts: Facts, tolerance: float) -> float:
@@ -179,15 +236,6 @@ def _nearest_reduction(units: Units, facts: Facts, tolerance: float) -> float:
         close.append(relative_lengths(units.incoming[:, : facts.weights]))
     values = np.concatenate(close)
     return float(values[values > tolerance].min(initial=np.inf)) if len(units.numbers) > 1 else float("inf")
-
-
-def _reduce_perceptron_layer(
-    network: Perceptron, parameters: dict[str, np.ndarray], layer: int, numbers: tuple[int, ...], tolerance: float
-) -> tuple[dict[str, np.ndarray], Units]:
-    """Return the parameters after all rules on one layer, and the layer's state."""
-    neurons = network.neurons(layer)
-    units = _apply_rules(_units(parameters, neurons, layer, numbers), _facts(network, layer), tolerance)
-    return _written(parameters, neurons, numbers, units, next_bias=f"{2 * layer}.bias"), units
 
 
 def _facts(network: Perceptron, layer: int) -> Facts:
@@ -209,47 +257,32 @@ def _facts(network: Perceptron, layer: int) -> Facts:
     return replace(facts, nonnegative=layer > 1 and facts.rectifier)
 
 
-def _units(parameters: dict[str, np.ndarray], neurons: Neurons, layer: int, numbers: tuple[int, ...]) -> Units:
-    incoming, outgoing = neurons.incoming_vectors(parameters), neurons.outgoing_vectors(parameters)
-    return Units(layer, incoming, outgoing, numbers, np.zeros(outgoing.shape[1]))
-
-
-def _written(
-    parameters: dict[str, np.ndarray],
-    neurons: Neurons,
-    numbers: tuple[int, ...],
-    units: Units,
-    *,
-    next_bias: str | None = None,
-) -> dict[str, np.ndarray]:
-    """Return the parameters with the layer's units as the state says."""
-    for place in reversed(range(len(numbers))):
-        if numbers[place] not in units.numbers:
-            parameters = remove(parameters, neurons, place)
-    layout = Layout.of(parameters)
-    flat = np.concatenate([np.ravel(value) for value in parameters.values()])
-    flat[neurons.incoming_positions(layout)] = units.incoming
-    flat[neurons.outgoing_positions(layout)] = units.outgoing
-    result = layout.unflatten_numpy(flat)
-    if next_bias is not None and units.constant.any():
-        result[next_bias] = result[next_bias] + units.constant
-    return to_numpy(result)
-
-
-def _drop_dead(
-    network: Perceptron, parameters: dict[str, np.ndarray], units: Units, inputs: np.ndarray
-) -> tuple[dict[str, np.ndarray], Units]:
+def _drop_dead(task: _Task, parameters: dict[str, np.ndarray], units: Units) -> Units:
     """Take out rectified neurons whose preactivation is positive for none of the inputs."""
-    layer = units.layer
-    if not _facts(network, layer).rectifier:
-        return parameters, units
-    below = replace(network, widths=(*network.widths[:layer], len(units.numbers)))
-    rows = outputs_of(below, {name: parameters[name] for name in below.layout.names}, inputs)
-    dead = [int(j) for j in np.flatnonzero((rows <= 0.0).all(axis=0))]
-    if not dead or len(units.numbers) == 1:
-        return parameters, units
-    fewer = units.without({j: units.removal(j, "dead on the given inputs", data_dependent=True) for j in dead})
-    return _written(parameters, network.neurons(layer), units.numbers, fewer), fewer
+    below = replace(task.network, widths=task.network.widths[: units.layer + 1])
+    rows = outputs_of(below, {name: parameters[name] for name in below.layout.names}, task.inputs)
+    idle = (rows[:, list(units.numbers)] <= 0.0).all(axis=0) & units.allowed
+    gone = {
+        int(j): units.removal(int(j), "dead on the given inputs", data_dependent=True) for j in np.flatnonzero(idle)
+    }
+    return units.without(gone)
+
+
+def _named(refused: Sequence[Refusal]) -> tuple[str, ...]:
+    """Say which neurons stay although a rule would take them out, and what the outputs would lose."""
+    lines = []
+    for why in dict.fromkeys(refusal.why for refusal in refused):
+        mine = sorted({r.neuron: r for r in refused if r.why == why}.values(), key=lambda r: r.neuron)
+        names = ", ".join(str(r.neuron) for r in mine[:NAMED])
+        more = f" and {len(mine) - NAMED} more" if len(mine) > NAMED else ""
+        low, high = min(r.loss for r in mine), max(r.loss for r in mine)
+        span = f"{high:.1e}" if low == high else f"{low:.1e} to {high:.1e}"
+        word = "neuron" if len(mine) == 1 else "neurons"
+        lines.append(
+            f"layer {mine[0].layer}: {word} {names}{more} stay{'s' if len(mine) == 1 else ''}: taken out as "
+            f"'{why}', an output may change by {span} of its size"
+        )
+    return tuple(lines)
 
 
 def _idle(network: Perceptron, parameters: dict[str, np.ndarray], layer: int) -> tuple[str, ...]:

@@ -215,14 +215,31 @@ class Removal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """One neuron that a rule calls redundant (``why``) and that stays, since without it the outputs would change.
+
+    ``loss`` is by how much at most: the largest change of an output, relative to that output's largest value on the
+    data, with a bound of the outputs' own rounding where the removal is not exact.
+    """
+
+    layer: int
+    neuron: int
+    why: str
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reduction:
     """The small network, its parameters, what was removed and what could not be.
 
-    ``kept[layer]`` are the numbers, in the given network, of the neurons that stayed. ``nearest[layer]`` is how close
-    the layer still is to another reduction: the smallest relative distance between two neurons, up to the
-    activation's own symmetries, or of a vector from zero (infinity when there is nothing to compare); ``undecided``:
-    one of them is within `reduce.BAND` times the tolerance. ``left`` says in words what is known to be
-    redundant and yet cannot be taken out exactly.
+    ``output_loss`` is the largest change of an output on the data, relative to that output's largest value there: at
+    most ``tolerance``, all removals together. ``max_output_deviation`` and ``output_scale`` are the largest change and
+    the largest value over all outputs. ``kept[layer]`` are the numbers, in the given network, of the neurons that
+    stayed. ``nearest[layer]`` is how close the layer still is to another reduction: the smallest relative distance
+    between two neurons, up to the activation's own symmetries, or of a vector from zero (infinity when there is nothing
+    to compare). ``refused``: neurons that look redundant within the tolerance and that the outputs need; ``undecided``:
+    a distance, or the loss of a refused neuron, is within `reduce.BAND` times the tolerance. ``left`` says in words
+    what is known to be redundant and yet cannot be taken out, and what was refused.
     """
 
     network: Any
@@ -232,7 +249,9 @@ class Reduction:
     kept: dict[int, tuple[int, ...]]
     left: tuple[str, ...]
     nearest: dict[int, float]
+    refused: tuple[Refusal, ...]
     undecided: bool
+    output_loss: float
     max_output_deviation: float
     output_scale: float
     tolerance: float
@@ -246,6 +265,7 @@ class Reduction:
             "left": "; ".join(self.left) or "-",
             "largest change of an output": self.max_output_deviation,
             "largest output": self.output_scale,
+            "the same, relative to each output": self.output_loss,
             "another reduction is near": "undecided" if self.undecided else "no",
         }
         return card(f"reduced to {'-'.join(map(str, self.widths))}", facts)

@@ -1,7 +1,8 @@
 """The papers' statements, each tried on many random cases: holds, holds when ..., fails; with counterexamples.
 
-Verdicts are counts: a statement holds if it failed in no case that was decided; it holds when a label has some value if
-it failed only in cases of other values. That it holds in all cases tried proves nothing; one counterexample does.
+Verdicts are counts of distinct cases of a stated population: a statement holds if it failed in no case that was
+decided; it holds when a label has some value if it failed only in cases of other values. That it holds in all cases
+tried proves nothing, and nothing is known of cases outside the population; one counterexample refutes.
 """
 
 from collections import Counter, defaultdict
@@ -19,14 +20,17 @@ from saddlescope.study.statements import Finding, Statement
 STATEMENTS: tuple[Statement, ...] = (*POINTS, *WAYS, *COUNTS)
 
 # "Holds when" needs at least so many decided cases with that label.
-ENOUGH = 5
+ENOUGH = 10
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out for one statement: counts, the conditions under which it held, the first counterexample."""
+    """What came out for one statement: counts of distinct cases, where it did not fail, the first counterexample.
+
+    ``repeats``: cases drawn that had been tried before (a finite population may be smaller than the sample).
+    """
 
     statement: Statement
     verdict: str  # "holds" | "holds when" | "fails" | "undecided"
@@ -34,9 +38,15 @@ class Verdict:
     failed: int
     undecided: int
     silent: int  # cases of which the statement says nothing
+    repeats: int
     conditions: tuple[tuple[str, str, int], ...]  # label, value, cases in which it held; none failed
     counterexample: Case | None
     numbers: dict[str, Any]
+
+    @property
+    def distinct(self) -> int:
+        """Number of distinct cases tried."""
+        return self.held + self.failed + self.undecided + self.silent
 
 
 def find_statement(name: str) -> Statement:
@@ -54,11 +64,16 @@ def find_statement(name: str) -> Statement:
 
 
 def judge(statement: Statement, cases: Iterable[Case]) -> Verdict:
-    """Try a statement on cases, and count."""
+    """Try a statement on cases, each once, and count."""
     counts: Counter = Counter()
     by_label: dict[tuple[str, str], Counter] = defaultdict(Counter)
     first: tuple[Case, Finding] | None = None
+    seen_before: set[str] = set()
     for case in cases:
+        if case.identity in seen_before:
+            counts["repeats"] += 1
+            continue
+        seen_before.add(case.identity)
         found = statement.judge(case)
         if found is None:
             counts["silent"] += 1
@@ -84,6 +99,7 @@ def judge(statement: Statement, cases: Iterable[Case]) -> Verdict:
         failed,
         counts[None],
         counts["silent"],
+        counts["repeats"],
         conditions if failed else (),
         first[0] if first else None,
         first[1].numbers if first else {},

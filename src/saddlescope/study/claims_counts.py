@@ -14,7 +14,7 @@ from saddlescope.resize.manifold import manifold_graph
 from saddlescope.study.samples import Case
 from saddlescope.study.statements import Finding, Statement
 
-# (r, m) with 1 <= r <= m <= 7, and (K, n) with 1 <= K < n <= 7; samples beyond begin anew.
+# (r, m) with 1 <= r <= m <= 7, and (K, n) with 1 <= K < n <= 7; samples beyond are repeats, and not counted.
 PAIRS = [(r, m) for m in range(1, 8) for r in range(1, m + 1)]
 ORDERS = [(k, n) for n in range(2, 8) for k in range(1, n)]
 
@@ -96,6 +96,7 @@ COUNTS = (
         "G(r, m) and T(r, m) count the subspaces of copies, and those with zero-type groups",
         _pair,
         _formulas,
+        "all 28 pairs 1 <= r <= m <= 7",
     ),
     Statement(
         "permutation-points-counted",
@@ -103,6 +104,7 @@ COUNTS = (
         "T(K, n) = (n-K)! S(n, n-K)/n! counts the permutation points of order K per minimum",
         _order,
         _ratio,
+        "all 21 pairs 1 <= K < n <= 7",
         by=("K",),
     ),
     Statement(
@@ -111,6 +113,7 @@ COUNTS = (
         "C(n-K, K)/2^K tends to e^-K n^K/(2^K K!)",
         _few,
         _printed_limit,
+        "K = 1 to 6 at n = 10^9",
         cost=10,
     ),
     Statement(
@@ -119,6 +122,7 @@ COUNTS = (
         "C(n-K, K)/2^K tends to n^K/(2^K K!)",
         _few,
         _right_limit,
+        "K = 1 to 6 at n = 10^9",
         cost=10,
     ),
     Statement(
@@ -127,6 +131,7 @@ COUNTS = (
         "G(r-k, r+h)/T(r, r+h) tends to r^k h!/(2^k (h+k)!)",
         _few,
         _share,
+        "six pairs (h, k), h = 1 to 6 and k = 1 or 2, at r = 80 and 160",
         cost=10,
     ),
     Statement(
@@ -135,6 +140,7 @@ COUNTS = (
         "the expansion manifold is connected exactly when there are neurons to spare",
         _graph,
         _connected,
+        "(r, m) = (2, 2), (2, 3), (3, 3), (2, 4), (3, 4)",
         cost=12,
     ),
 )

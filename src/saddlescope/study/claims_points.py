@@ -11,7 +11,20 @@ from saddlescope.critical.symmetric import Reduced, reduced_hessian
 from saddlescope.precision import in_float64
 from saddlescope.problem.activations import activation
 from saddlescope.resize.manifold import locate
-from saddlescope.study.samples import Case, labels, lifted_case, minimum_case, plateau_case, small_of
+from saddlescope.study.samples import (
+    LIFTS,
+    MINIMA,
+    PLATEAU,
+    Case,
+    labels,
+    lifted_case,
+    minimum_case,
+    permutation_case,
+    plateau_case,
+    small_of,
+    with_incoming,
+)
+from saddlescope.study.samples import POINTS as HALVES
 from saddlescope.study.statements import Finding, Statement
 
 # Eigenvalues below the first share of the largest count as zero, above the second as not; between them nobody knows.
@@ -222,6 +235,15 @@ def _twin(case: Case, factor: float) -> Case:
     return Case(case.seed, case.facts, case.widths, case.activation, case.bias, parameters, case.inputs, case.targets)
 
 
+def _linear_twins(case: Case) -> Case:
+    """Return the small network with a g(z) = a g(-z) + (a/2) (g(2z) - g(-2z)) for its copied neuron: two neurons more.
+
+    Exact where g is even up to a linear part: g(z) - g(-z) = c z.
+    """
+    small, unit = reduced(case), case.facts["units"][0]
+    return with_incoming(small, case.facts["layer"], unit, ((-1.0, 1.0), (2.0, 0.5), (-2.0, -0.5)))
+
+
 @in_float64
 def _only_copies(case: Case) -> Finding:
     """Look for a wide network of equal function that is on no subspace of the expansion manifold."""
@@ -229,8 +251,8 @@ def _only_copies(case: Case) -> Finding:
     outputs = small.problem.outputs_of(small.parameters)
     numbers: dict[str, Any] = {}
     holds = True
-    for name, factor in (("sign twin", -1.0), ("scale twin", 2.0)):
-        twin = _twin(case, factor)
+    twins = {"sign twin": _twin(case, -1.0), "scale twin": _twin(case, 2.0), "four twins": _linear_twins(case)}
+    for name, twin in twins.items():
         gap = float(np.abs(twin.problem.outputs_of(twin.parameters) - outputs).max() / np.abs(outputs).max())
         where = locate(small.parameters, twin.parameters, small.network.neurons(case.facts["layer"]))
         numbers[f"{name}: output deviation"], numbers[f"{name}: on the manifold"] = gap, where.answer
@@ -245,20 +267,23 @@ POINTS = (
         "copying a neuron of a critical point, with outgoing shares that sum to 1, gives a critical point",
         lifted_case,
         _copies_critical,
+        LIFTS,
     ),
     Statement(
         "plane-of-equal-loss",
         "[B19] section 4.2",
         "at a permutation point the loss is the same for all outgoing weights (a_l, a - a_l)",
-        lifted_case,
+        permutation_case,
         _plane_loss,
+        HALVES,
     ),
     Statement(
         "plane-is-critical",
         "[B19] section 4.2",
         "every point of that plane is critical",
-        lifted_case,
+        permutation_case,
         _plane_critical,
+        HALVES,
         by=("neurons after", "loss", "outputs"),
     ),
     Statement(
@@ -267,13 +292,15 @@ POINTS = (
         "on the plane the gradient is (G^T a_l, G^T a_m), so critical points are exactly those with G^T a_l = 0",
         lifted_case,
         _plane_gradient,
+        LIFTS,
     ),
     Statement(
         "zero-eigenvalues",
         "[B19] section 4.2",
         "at a permutation point the Hessian has at least as many zero eigenvalues as the next layer has neurons",
-        lifted_case,
+        permutation_case,
         _zeros_at_least,
+        HALVES,
         by=("neurons after", "outputs", "loss"),
     ),
     Statement(
@@ -282,6 +309,7 @@ POINTS = (
         "index and nullity are those of the small network plus those of [[0, G], [G^T, s B]], s the sign of b(1 - b)",
         lifted_case,
         _exchange,
+        LIFTS,
     ),
     Statement(
         "zero-loss-flat",
@@ -289,6 +317,7 @@ POINTS = (
         "at zero loss a copy adds one flat direction for each of its incoming and outgoing weights",
         lifted_case,
         _zero_loss,
+        LIFTS,
     ),
     Statement(
         "one-negative-eigenvalue",
@@ -296,6 +325,7 @@ POINTS = (
         "where the merged network is at a strict minimum, the Hessian has at most one negative eigenvalue",
         minimum_case,
         _one_negative,
+        MINIMA,
         by=("activation", "outputs", "neurons after"),
     ),
     Statement(
@@ -304,7 +334,8 @@ POINTS = (
         "where the merged network is at a strict minimum, the permutation point is a saddle",
         minimum_case,
         _saddle,
-        by=("activation", "outputs", "neurons after"),
+        MINIMA,
+        by=("outputs", "neurons after"),
     ),
     Statement(
         "fukumizu-amari-3",
@@ -313,6 +344,7 @@ POINTS = (
         "reverse, indefinite B saddles",
         plateau_case,
         _plateau,
+        PLATEAU,
         by=("B",),
     ),
     Statement(
@@ -321,6 +353,7 @@ POINTS = (
         "a wider network of equal function lies on the expansion manifold: copies and zero-type groups",
         lifted_case,
         _only_copies,
+        LIFTS,
         by=("activation",),
     ),
 )

@@ -9,7 +9,8 @@ from saddlescope.outcomes import Outcome
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.resize.manifold import sample, subspaces
-from saddlescope.study.samples import Case, critical_case, labels, lifted_case
+from saddlescope.study.samples import POINTS as HALVES
+from saddlescope.study.samples import Case, critical_case, labels, permutation_case
 from saddlescope.study.statements import Finding, Statement
 from saddlescope.symmetry.actions import permute
 from saddlescope.valleys.join import join
@@ -99,8 +100,8 @@ def _index_along(case: Case) -> Finding | None:
 
 @lru_cache(maxsize=512)
 def walk_case(seed: int) -> Case:
-    """Return a lifted critical point with a permutation of the layer that holds the copies."""
-    case = lifted_case(seed)
+    """Return a permutation point with a permutation of the layer that holds the copies."""
+    case = permutation_case(seed)
     order = np.random.default_rng([seed, 5]).permutation(case.widths[case.facts["layer"]])
     facts = {**case.facts, "permutation": [int(unit) for unit in order]}
     return Case(seed, facts, case.widths, case.activation, case.bias, case.parameters, case.inputs, case.targets)
@@ -130,7 +131,13 @@ def _walk_critical(case: Case) -> Finding | None:
     return Finding(holds, {"largest gradient norm": size, "natural size": scale}, labels(case))
 
 
+TEACHERS = "random 2-4-1 tanh teachers at zero loss on 200 normal inputs, one random pair; incoming and tied distance"
 JOINED = [((2, 3, 1), "tanh"), ((2, 3, 2, 2), "softplus"), ((2, 2, 3, 2, 1), "tanh")]
+
+
+SHAPES = "random 2-3-1 tanh, 2-3-2-2 softplus and 2-2-3-2-1 tanh networks on 80 normal inputs"
+JOINS = f"{SHAPES}, zero loss, random permutations of all hidden layers"
+EXPANSIONS = f"{SHAPES}; a random subspace with two neurons more in layer 1, and a random point on it"
 
 
 def join_case(seed: int) -> Case:
@@ -180,6 +187,7 @@ WAYS = (
         "as the distance of two neurons goes to zero, the constrained minimum goes to a permutation point",
         path_case,
         _arrives,
+        TEACHERS,
         by=("distance",),
         cost=10,
     ),
@@ -189,6 +197,7 @@ WAYS = (
         "the loss rises monotonically up to the permutation point",
         path_case,
         _monotone,
+        TEACHERS,
         by=("distance",),
         cost=10,
     ),
@@ -198,6 +207,7 @@ WAYS = (
         "on the path the gradient is parallel to the path's tangent",
         path_case,
         _tangent,
+        TEACHERS,
         by=("distance",),
         cost=10,
     ),
@@ -207,6 +217,7 @@ WAYS = (
         "on the path the gradient is parallel to the gradient of the incoming distance",
         path_case,
         _distance_gradient,
+        TEACHERS,
         by=("distance",),
         cost=10,
     ),
@@ -216,6 +227,7 @@ WAYS = (
         "on the path the Hessian has at most one negative eigenvalue",
         path_case,
         _index_along,
+        TEACHERS,
         by=("distance",),
         cost=10,
     ),
@@ -225,6 +237,7 @@ WAYS = (
         "from a permutation point every permutation of the layer is reached at equal loss",
         walk_case,
         _walk_loss,
+        HALVES,
     ),
     Statement(
         "walks-are-critical",
@@ -232,6 +245,7 @@ WAYS = (
         "these walks stay on critical points",
         walk_case,
         _walk_critical,
+        HALVES,
         by=("loss", "neurons after", "activation"),
     ),
     Statement(
@@ -240,6 +254,7 @@ WAYS = (
         "with one neuron more in every layer, permuted copies of a zero-loss minimum are joined at zero loss",
         join_case,
         _joined,
+        JOINS,
         cost=4,
     ),
     Statement(
@@ -248,6 +263,7 @@ WAYS = (
         "every point of the expansion manifold has the small network's function",
         expansion_case,
         _expansion,
+        EXPANSIONS,
         cost=2,
     ),
 )

@@ -1,5 +1,6 @@
 """What the experiments keep of a path: its curve, thinned for a figure, and its end."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,23 @@ def keep_path(path: Path) -> dict[str, Any]:
         "outgoing": [rounded(column) for column in path.outgoing_norms[kept].T],
         "accuracies": None if path.accuracies is None else rounded(path.accuracies[kept]),
     }
+
+
+def jumps(one: Mapping[str, Any]) -> bool:
+    """Return whether a kept path reaches a permutation point only by a jump of the loss.
+
+    Of a path that ends otherwise, in a channel say, there is no end to be continuous to.
+    """
+    return one["ending"] == "permutation-point" and not one["continuous"]
+
+
+def broken(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say which of the kept paths are discontinuous, by the names of their tasks."""
+    ended = sum(one["ending"] == "permutation-point" for one in results.values())
+    names = [name for name, one in results.items() if jumps(one)]
+    if not names:
+        return f"none of the {ended} paths to a permutation point is discontinuous"
+    return f"{len(names)} of the {ended} paths to a permutation point are discontinuous: {', '.join(names)}"
 
 
 def path_type(result: dict[str, Any]) -> str:

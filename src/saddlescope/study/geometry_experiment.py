@@ -10,7 +10,7 @@ from saddlescope.paths.mirror import position
 from saddlescope.paths.result import PathSettings
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import toy, toy_teacher
-from saddlescope.study.curves import keep_path, rounded
+from saddlescope.study.curves import broken, keep_path, rounded
 from saddlescope.study.experiment import Claim, Experiment, Judgement, Result, Settings, Size
 
 CLAIMS = (
@@ -71,7 +71,7 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     every = list(results.values())
     ended = [one for one in every if one["ending"] == "permutation-point"]
     deviations = [_deviation(one) for one in ended]
-    text = f"{len(ended)} of {len(every)} paths reach distance 0; "
+    text = f"{len(ended)} of {len(every)} paths reach distance 0 ({broken(results)}); "
     text += f"loss for t in [¼, ½] constant to {max(deviations, default=0.0):.1e} of it"
     flat = bool(ended) and max(deviations) <= ROUNDING
     found = [Judgement("profile", text, "yes" if flat and len(ended) == len(every) else "partly" if flat else "no")]

@@ -47,6 +47,7 @@ def measure(settings: Settings) -> Result:
     shown = found.trace[:: max(1, len(found.trace) // 60)]
     return {
         "ending": path.ending.value,
+        "continuous": bool(path.continuous),
         "loss_at_point": path.loss_at_point,
         "lowest": float(found.losses.min()),
         "spread": float(np.ptp(middle)),
@@ -74,7 +75,8 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
         ),
         Judgement(
             "mirror",
-            f"largest difference of mirrored losses {found['asymmetry']:.1e} of the largest",
+            f"largest difference of mirrored losses {found['asymmetry']:.1e} of the largest; the path is "
+            f"{'continuous' if found['continuous'] else 'discontinuous'}",
             "yes" if even else "no",
         ),
         Judgement(
@@ -93,6 +95,7 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     measure=measure,
     judge=judge,
+    version=2,
     remarks=(
         "All other parameters stay as at the permutation point; the path moves them too, so that it lies beside the "
         "surface, and lower, where it is far from the middle.",

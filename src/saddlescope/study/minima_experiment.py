@@ -1,10 +1,12 @@
 """Three neurons: the 3! minima, the six permutation points of a merged pair, the equal-loss lines between these."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from saddlescope.arrays import Parameters
 from saddlescope.paths.find import find_path
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import Path, PathSettings
@@ -26,6 +28,10 @@ ORDERS = tuple(itertools.permutations(range(3)))
 
 # Losses may differ by this share: rounding.
 ROUNDING = 1e-12
+
+# Points further apart than this share of their norm are different ones; with gradients up to so many times that of the
+# permutation point which the path found (rounding aside) they are as critical as that one.
+APART, AS_CRITICAL = 1e-6, 10.0
 
 
 def tasks(size: Size) -> dict[str, Settings]:
@@ -59,6 +65,7 @@ def _curve(path: Path) -> dict[str, object]:
     return {
         "pair": list(path.pair),
         "loss": path.loss_at_point,
+        "continuous": bool(path.continuous),
         "weights": [rounded(place["0.weight"][:, 0]) for place in places],
     }
 
@@ -71,26 +78,68 @@ def _walks(problem: Problem, path: Path) -> dict[str, object]:
     copies = [permute(point.parameters, neurons, list(order)) for order in ORDERS]
     minima = [permute({name: rows[0] for name, rows in path.parameters.items()}, neurons, list(o)) for o in ORDERS]
     two = path.pair[0], 3 - sum(path.pair)
-    mixed = _roles(point.parameters, two)
     found = [walk(problem, point.parameters, order, layer=1, pair=path.pair) for order in ORDERS]
     return {
-        "points": len({tuple(row) for row in mixed}),
-        "minima": len({np.concatenate([np.ravel(v) for v in one.values()]).tobytes() for one in minima}),
+        "candidates": candidates(problem, point.parameters, two),
+        "minima": [{"loss": problem.loss_of(one), "place": rounded(_flat(one), 12)} for one in minima],
         "losses": [problem.loss_of(copy) for copy in copies],
         "loss": point.loss,
         "deviation": max(float(one.max_loss_deviation) for one in found),
         "gradient": max(float(one.max_gradient_norm) for one in found),
         "gradient_at_point": point.gradient_norm,
-        "roles": [rounded(row) for row in mixed],
     }
 
 
-def _roles(parameters: Mapping[str, np.ndarray], two: tuple[int, int]) -> list[list[float]]:
-    """Return the first incoming weights of all ways to let three neurons share the roles of two, each taken."""
-    weights = [float(parameters["0.weight"][unit, 0]) for unit in two]
-    return [
-        [weights[role] for role in roles] for roles in itertools.product(range(2), repeat=3) if len(set(roles)) == 2
-    ]
+def _flat(parameters: Parameters) -> np.ndarray:
+    return np.concatenate([np.ravel(value) for value in parameters.values()])
+
+
+def candidates(problem: Problem, parameters: Parameters, two: tuple[int, int]) -> list[dict[str, object]]:
+    """Return what is measured where three neurons take the roles of two, in all 2^3 ways: loss, gradient, place.
+
+    Neurons of one role share its outgoing weight equally; ``two`` are the places of the roles, the first the merged
+    one. Where a role is not taken, the function is another, so that loss or gradient will tell.
+    """
+    other = two[1]
+    outgoing = np.asarray(parameters["2.weight"])
+    sums = [outgoing[:, [k for k in range(3) if k != other]].sum(axis=1), outgoing[:, other]]
+    rows = []
+    for roles in itertools.product(range(2), repeat=3):
+        places = [two[role] for role in roles]
+        one = {
+            **parameters,
+            "0.weight": np.asarray(parameters["0.weight"])[places],
+            "0.bias": np.asarray(parameters["0.bias"])[places],
+            "2.weight": np.stack([sums[role] / roles.count(role) for role in roles], axis=1),
+        }
+        gradient = problem.gradient_of(one)
+        rows.append(
+            {
+                "loss": problem.loss_of(one),
+                "gradient": float(np.linalg.norm(_flat(gradient))),
+                "weights": rounded(one["0.weight"][:, 0]),
+                "place": rounded(_flat(one), 12),
+            }
+        )
+    return rows
+
+
+def distinct(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows whose places in weight space differ by more than rounding."""
+    found: list[Mapping[str, Any]] = []
+    for row in rows:
+        place = np.array(row["place"])
+        if all(np.linalg.norm(place - other["place"]) > APART * np.linalg.norm(place) for other in found):
+            found.append(row)
+    return found
+
+
+def critical_points(walks: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the different candidates with the permutation point's loss and a gradient as small as its own."""
+    loss, small = walks["loss"], AS_CRITICAL * walks["gradient_at_point"] + ROUNDING
+    return distinct(
+        [row for row in walks["candidates"] if abs(row["loss"] - loss) <= 1e-9 * loss and row["gradient"] <= small]
+    )
 
 
 def shown(results: Mapping[str, Result]) -> tuple[str, Result] | None:
@@ -104,8 +153,12 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     every = [one["walks"] for one in results.values() if one["walks"]]
     if not every:
         return ()
-    right = sum(one["points"] == 6 and one["minima"] == 6 for one in every)
-    text = f"6 minima and 6 points for {right} of {len(every)} teachers that have a permutation point"
+    points = [len(critical_points(one)) for one in every]
+    minima = [len(distinct([row for row in one["minima"] if row["loss"] <= 1e-20])) for one in every]
+    right = sum(counts == (6, 6) for counts in zip(points, minima, strict=True))
+    text = f"6 minima and 6 points for {right} of {len(every)} teachers that have a permutation point (points "
+    text += f"{', '.join(map(str, points))}; minima {', '.join(map(str, minima))}: different places, equal loss, "
+    text += "gradient as small as the path's own point has it, of the 8 ways to give three neurons two roles)"
     found = [Judgement("points", text, "yes" if right == len(every) else "no")]
     worst = max(one["deviation"] / one["loss"] for one in every)
     found.append(
@@ -131,6 +184,7 @@ EXPERIMENT = Experiment(
     tasks=tasks,
     measure=measure,
     judge=judge,
+    version=2,
     remarks=(
         "2-3-1 tanh teachers at zero loss. Axes: the first incoming weights of the three neurons, along (1, 1, 1).",
         "The ways also move outgoing weights, which this view does not show.",

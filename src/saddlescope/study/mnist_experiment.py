@@ -15,7 +15,7 @@ from saddlescope.problem.data import Data, teacher_data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import mnist
-from saddlescope.study.curves import keep_path
+from saddlescope.study.curves import broken, keep_path
 from saddlescope.study.experiment import Agreement, Claim, Experiment, Judgement, Result, Settings, Size
 from saddlescope.training.train import train
 
@@ -92,7 +92,7 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     text = (
         f"{up} of {len(every)} paths reach a permutation point with no fall of loss above a thousandth of the highest; "
         f"{met} met the tolerance at every distance, the least exact with a residual of {residue:.1%} of its path's "
-        "largest gradient"
+        f"largest gradient. {broken(results)}"
     )
     agrees: Agreement = "yes" if 2 * up > len(every) else "no"
     found = [Judgement("rise", text, agrees)]

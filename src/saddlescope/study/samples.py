@@ -1,5 +1,6 @@
 """Random networks at exact critical points, and what a statement about them needs to be judged again from files."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from saddlescope.arrays import Parameters
+from saddlescope.arrays import Parameters, fingerprint
 from saddlescope.precision import in_float64
 from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
@@ -53,6 +54,12 @@ class Case:
         if name not in self._remembered:
             self._remembered[name] = make()
         return self._remembered[name]
+
+    @property
+    def identity(self) -> str:
+        """What makes the case a case of its own: its facts, network and data, not the seed they were drawn from."""
+        arrays = {**self.parameters, "inputs": self.inputs, "targets": self.targets}
+        return json.dumps([self.facts, self.widths, self.activation, self.bias, fingerprint(arrays)], sort_keys=True)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -145,6 +152,22 @@ def small_of(case: Case) -> Case:
     return Case(case.seed, case.facts, widths, case.activation, case.bias, parameters, case.inputs, case.targets)
 
 
+def with_incoming(case: Case, layer: int, unit: int, copies: tuple[tuple[float, float], ...]) -> Case:
+    """Return the wider case in which a neuron stands once for each (factor of its incoming vector, outgoing share)."""
+    wide = with_copies(case, layer, unit, (1.0,) + (0.0,) * (len(copies) - 1))
+    here, after, places = f"{2 * (layer - 1)}", f"{2 * layer}", wide.facts["units"]
+    parameters = {name: value.copy() for name, value in wide.parameters.items()}
+    sent = parameters[f"{after}.weight"][:, unit].copy()
+    for name in (f"{here}.weight", f"{here}.bias"):
+        if name in parameters:
+            own = parameters[name][unit].copy()
+            for place, (factor, _) in zip(places, copies, strict=True):
+                parameters[name][place] = factor * own
+    for place, (_, share) in zip(places, copies, strict=True):
+        parameters[f"{after}.weight"][:, place] = share * sent
+    return Case(case.seed, wide.facts, wide.widths, case.activation, case.bias, parameters, case.inputs, case.targets)
+
+
 # Small network, activation, biases, the hidden layer in which a neuron is copied. Few shapes: each is compiled.
 ROWS = [
     ((2, 3, 1), "tanh", True, 1),
@@ -159,7 +182,15 @@ ROWS = [
     ((1, 2, 1), "softplus", False, 1),
     ((3, 3, 2), "relu", True, 1),
     ((2, 3, 1), "sigmoid_softplus", True, 1),
+    ((3, 3, 3), "relu", True, 1),
 ]
+NETWORKS = (
+    "random networks (tanh, softplus, sigmoid, relu, sine, sigmoid + softplus) of 1 to 3 hidden layers of 2 or 3 "
+    "neurons and 1 to 3 outputs, made critical by their targets"
+)
+LIFTS = f"{NETWORKS}, one neuron copied with random outgoing shares"
+POINTS = f"{NETWORKS}, one neuron copied in halves: permutation points, found without a path"
+MINIMA = f"{POINTS}; a small residual, so that most small networks are at a minimum"
 
 
 @lru_cache(maxsize=4096)
@@ -174,6 +205,16 @@ def lifted_case(seed: int) -> Case:
 
 
 @lru_cache(maxsize=4096)
+def permutation_case(seed: int) -> Case:
+    """Return a permutation point: a critical point of a random small network with one neuron copied in halves."""
+    generator = np.random.default_rng([seed, 9])
+    widths, name, bias, layer = ROWS[seed % len(ROWS)]
+    residual = 0.0 if generator.random() < 0.15 else float(10.0 ** generator.uniform(-3.0, 0.3))
+    small = critical_case(seed, widths, name, bias=bias, residual=residual)
+    return with_copies(small, layer, int(generator.integers(widths[layer])), (0.5, 0.5))
+
+
+@lru_cache(maxsize=4096)
 def minimum_case(seed: int) -> Case:
     """Return a lifted case whose small residual makes the small network's point a minimum, split in halves."""
     generator = np.random.default_rng([seed, 2])
@@ -184,6 +225,10 @@ def minimum_case(seed: int) -> Case:
 
 # For [FA00]'s theorem: one output, one hidden layer, few inputs, so that B is definite at times.
 PLATEAUS = [((1, 3, 1), "tanh", False), ((1, 2, 1), "softplus", False), ((2, 2, 1), "tanh", False)]
+PLATEAU = (
+    "1-3-1 and 2-2-1 tanh and 1-2-1 softplus networks without biases, critical by their targets, one neuron copied "
+    "with shares 0.3, 0.5, 0.8, -0.6 or 1.7"
+)
 
 
 @lru_cache(maxsize=4096)

@@ -20,8 +20,9 @@ class Finding:
 class Statement:
     """A statement: where it is made, in which words, cases to try it on, and how to judge one.
 
-    ``judge`` returns None where the statement says nothing of the case. ``by`` names the labels on which the answer may
-    depend; ``cost``: only every so manieth sample is taken.
+    ``judge`` returns None where the statement says nothing of the case. ``population`` says in words what it is tried
+    on: nothing is known of other cases. ``by`` names the labels on which the answer may depend; ``cost``: only every
+    n-th sample is taken.
     """
 
     name: str
@@ -29,5 +30,6 @@ class Statement:
     words: str
     draw: Callable[[int], Case]
     judge: Callable[[Case], Finding | None]
+    population: str
     by: tuple[str, ...] = ()
     cost: int = 1

@@ -8,7 +8,7 @@ from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import toy, toy_teacher
-from saddlescope.study.curves import keep_path, path_type, rounded
+from saddlescope.study.curves import broken, keep_path, path_type, rounded
 from saddlescope.study.experiment import Agreement, Claim, Experiment, Judgement, Result, Settings, Size
 
 CLAIMS = (
@@ -103,6 +103,7 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
         ended = [one for group in groups for one in group]
         name = f"{turn[0]} {turn[1]}"
         arrived.append((name, len(ended), len(mine)))
+        ended = [one for one in ended if one["continuous"]]
         up = sum(path_type(one) == "maximum-at-point" for one in ended)
         rising.append((name, up, len(ended)))
     for activation in sorted({one["activation"] for one in results.values()}):
@@ -112,13 +113,15 @@ def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
     total, possible = sum(one[1] for one in arrived), sum(one[2] for one in arrived)
     up, ends = sum(one[1] for one in rising), sum(one[2] for one in rising)
     text = "; ".join(f"{name}: {k} of {n}" for name, k, n in arrived)
-    found = [Judgement("arrive", f"permutation points: {text}", _share(total, possible))]
+    words = f"permutation points: {text}. {broken(results)}" if results else "nothing measured"
+    found = [Judgement("arrive", words, _share(total, possible))]
     text = "; ".join(f"{name}: {k} pairs at one point" for name, k in met if k > 1) or "no two pairs met"
     found.append(Judgement("meet", text, "yes" if any(k > 1 for _, k in met) else "undecided"))
     text = "; ".join(f"{name}: losses {', '.join(f'{x:.4g}' for x in each)}" for name, each in parted if len(each) > 1)
     found.append(Judgement("part", text or "no second point found", "yes" if text else "undecided"))
     text = "; ".join(f"{name}: {k} of {n}" for name, k, n in rising if n)
-    words = f"highest loss at the permutation point: {text}" if ends else "no permutation point reached"
+    words = f"continuous paths with the highest loss at the permutation point: {text}"
+    words = words if ends else "no permutation point reached without a jump"
     found.append(Judgement("rise", words, _share(up, ends)))
     return tuple(found)
 

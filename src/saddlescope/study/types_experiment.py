@@ -9,7 +9,7 @@ from saddlescope.problem.data import teacher_data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import normal_inputs
-from saddlescope.study.curves import keep_path, path_type
+from saddlescope.study.curves import jumps, keep_path, path_type
 from saddlescope.study.experiment import Claim, Experiment, Judgement, Result, Settings, Size
 
 CLAIMS = (
@@ -46,16 +46,18 @@ def measure(settings: Settings) -> Result:
 def of_kind(results: Mapping[str, Result], kind: str) -> list[Result]:
     """Return the paths of a kind, the most dependable first: all distances met, continuous, few folds."""
     mine = [one for one in results.values() if path_type(one) == kind]
-    return sorted(mine, key=lambda one: (one["missed"], not one["continuous"], one["folds"]))
+    return sorted(mine, key=lambda one: (one["missed"], jumps(one), one["folds"]))
 
 
 def judge(results: Mapping[str, Result]) -> tuple[Judgement, ...]:
-    """Count the paths of each kind; an example that met its tolerance everywhere decides."""
+    """Count the paths of each kind; a continuous example that met its tolerance everywhere decides."""
     found = []
     for kind in KINDS:
         mine = of_kind(results, kind)
-        clean = [one for one in mine if one["missed"] == 0]
-        text = f"{len(mine)} of {len(results)} paths, {len(clean)} of them converged at every distance"
+        clean = [one for one in mine if one["missed"] == 0 and not jumps(one)]
+        leaps = sum(jumps(one) for one in mine)
+        text = f"{len(mine)} of {len(results)} paths, {leaps} of them discontinuous; {len(clean)} of the others "
+        text += "converged at every distance"
         found.append(Judgement(kind, text, "yes" if clean else "undecided"))
     return tuple(found)
 
