@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from saddlescope.problem.problem import Problem
     from saddlescope.study.configuration import Study
 
+# Verdicts with which a study is not done.
+OPEN = ("undecided", "not-critical")
+
 ASKED, TOLD, NETWORK = "asked.json", "study.json", "net.safetensors"
 
 # What runs already computed depend on: a study that differs in one of these is another study.
@@ -47,7 +50,8 @@ def study(
     """Run a whole study from a TOML file: train or load, every pair's path, certificates, walks, one page.
 
     Every key is checked before anything is computed. Run again with the same file, it goes on where it was
-    interrupted. Exit code 1: a path has no permutation point, or a verdict is undecided.
+    interrupted. Exit code 1: a path has no permutation point, or a verdict is
+    undecided or not-critical.
 
     Example: saddlescope study study.toml --out results
 
@@ -83,7 +87,7 @@ def study(
     for line in _lines(told, folder):
         say(line, quiet=hushed)
     show_versions(quiet=hushed, verbose=verbose)
-    done = all(row["ending"] == "permutation-point" and row.get("verdict") != "undecided" for row in rows)
+    done = all(row["ending"] == "permutation-point" and row.get("verdict") not in OPEN for row in rows)
     return 0 if done else 1
 
 
