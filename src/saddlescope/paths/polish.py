@@ -1,10 +1,13 @@
 """The permutation point, made as critical as float64 allows, and the decision whether it is critical at all.
 
-The path's tolerance is one of tracking; the point's own gradient is brought to rounding by Newton steps in the network
-with one neuron less, in which directions too flat to have a sign are left out. Critical is what has a gradient of
+The path's tolerance is one of tracking. The point's own gradient is brought to rounding in the network with one neuron
+less: by Newton steps in all directions that are not flat, and where a flat valley is left that still goes down, by
+steps along it. One dense Hessian is decomposed; after it only its flattest directions get new Hessian products at
+every step, and the others keep their curvature: a Schur complement joins both. Critical is what has a gradient of
 rounding, or nothing left to win: both say the same of a point in any units of parameters, data and loss.
 """
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -14,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from saddlescope.numerics.continuation import Limits, settle
-from saddlescope.numerics.newton import CONVERGED, Iterate
+from saddlescope.numerics.newton import CONVERGED, ROUNDING, Iterate
 from saddlescope.numerics.spectrum import rounding_bound
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective
@@ -23,13 +26,20 @@ from saddlescope.problem.kronecker import factors
 # Up to so many parameters Hessians are dense: as many as `certify` forms. Beyond, conjugate gradients.
 DENSE_POLISH = 2000
 
-# At most so many Hessians are formed, and so many steps taken with each; conjugate gradients take so many steps.
-HESSIANS, STEPS, KRYLOV_STEPS = 4, 4, 30
+# At most so many Newton steps on either side of a descent, steps of a descent, and steps of conjugate gradients.
+NEWTON_STEPS, STEPS, KRYLOV_STEPS = 8, 40, 30
 
-# Directions whose curvature is below one of these shares of the largest are left out; each is tried.
-FLAT_SHARES = (1e-13, 1e-11, 1e-9, 1e-7)
+# Directions whose curvature is below this share of the largest get new products at every step; in small networks all.
+WEAK, SMALL = 1e-6, 300
 
-# A step is taken if it makes the gradient norm this much smaller; otherwise rounding or the model's end is reached.
+# Below this share of the largest a curvature has no sign, and a descent leaves the direction alone; Newton steps try
+# each of the others too.
+FLAT, FLAT_SHARES = 1e-14, (1e-13, 1e-11, 1e-9, 1e-7)
+
+# A step down is taken if the loss falls by this share of what its model says; above the second the radius grows.
+FAIR, GOOD = 0.1, 0.7
+
+# A Newton step is taken if it makes the gradient norm this much smaller.
 FALL = 0.5
 
 # The bound on the gradient's rounding holds a factor of 16 of safety: below this share of it there is nothing to gain.
@@ -53,9 +63,9 @@ class Polished(NamedTuple):
     critical: bool
 
 
-def takes(new: float, old: float) -> bool:
-    """Return whether a step that leads from one gradient norm to another is taken: finite, and clearly smaller."""
-    return bool(np.isfinite(new)) and new <= FALL * old
+def takes(norm: float, before: float) -> bool:
+    """Return whether a Newton step from one gradient norm to another is taken: finite, and clearly smaller."""
+    return math.isfinite(norm) and norm <= FALL * before
 
 
 def is_critical(norm: float, rounding: float, decrease: float, loss: float) -> bool:
@@ -87,69 +97,154 @@ def _rounding(objective: PairObjective, x: Array, gradient: np.ndarray, free: np
     return rounding_bound(gradient[free], np.asarray(_value_and_gradient(coarse, x.astype(jnp.float32))[1])[free])
 
 
-class _Eigen(NamedTuple):
-    """A Hessian's eigenvalues, their sizes relative to the largest, and its vectors, on the free entries."""
-
-    values: np.ndarray
-    shares: np.ndarray
-    vectors: np.ndarray
-
-    def step(self, gradient: np.ndarray, share: float) -> np.ndarray:
-        """Return the Newton step in the directions whose curvature is not flat."""
-        keep = self.shares > share
-        along = self.vectors[:, keep].T @ gradient
-        return -self.vectors[:, keep] @ (along / self.values[keep])
-
-    def decrease(self, gradient: np.ndarray) -> float:
-        """Return g^T |H|^-1 g / 2 over these directions."""
-        keep = self.shares > FLAT_SHARES[0]
-        along = self.vectors[:, keep].T @ gradient
-        return float(0.5 * np.sum(along**2 / np.abs(self.values[keep])))
+@eqx.filter_jit
+def _products(objective: PairObjective, x: Array, rows: Array) -> Array:
+    return jax.lax.map(lambda v: objective.hessian_product(x, v), rows, batch_size=32)
 
 
-def _eigen(objective: PairObjective, x: Array, free: np.ndarray) -> _Eigen:
+class _Frame(NamedTuple):
+    """Eigenvectors of one Hessian on the free entries: weak or downward ones, and strong ones with their curvatures."""
+
+    free: np.ndarray
+    weak: np.ndarray
+    strong: np.ndarray
+    curvatures: np.ndarray
+    flat: float  # below it a curvature has no sign
+
+    def products(self, objective: PairObjective, x: Array) -> np.ndarray:
+        """Return the Hessian at x times the weak directions, a column each."""
+        rows = np.zeros((self.weak.shape[1], x.shape[0]))
+        rows[:, self.free] = self.weak.T
+        return np.asarray(_products(objective, x, jnp.asarray(rows)))[:, self.free].T if len(rows) else self.weak
+
+
+def _frame(objective: PairObjective, x: Array, free: np.ndarray) -> _Frame:
     hessian = np.asarray(_hessian(objective, x))[np.ix_(free, free)]
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
-    largest = float(np.max(np.abs(values), initial=0.0)) or 1.0
-    return _Eigen(values, np.abs(values) / largest, vectors)
+    top = float(np.max(np.abs(values), initial=0.0))
+    weak = values <= (WEAK * top if len(free) > SMALL else np.inf)
+    return _Frame(free, vectors[:, weak], vectors[:, ~weak], values[~weak], FLAT * top)
 
 
-def _moved(x: Array, free: np.ndarray, step: np.ndarray) -> Array:
-    return x.at[jnp.asarray(free)].add(jnp.asarray(step))
+class _Model(NamedTuple):
+    """The quadratic model at one point: the strong directions eliminated from the weak ones."""
+
+    frame: _Frame
+    coupling: np.ndarray  # strong by weak
+    values: np.ndarray  # of the Schur complement
+    vectors: np.ndarray
+    slope: np.ndarray  # in these
+    strong_slope: np.ndarray
+
+    @property
+    def decrease(self) -> float:
+        """g^T |H|^-1 g / 2 over all directions whose curvature has a sign: the loss left to win or lose."""
+        sure = np.abs(self.values) > self.frame.flat
+        weak = np.sum(self.slope[sure] ** 2 / np.abs(self.values[sure]))
+        return float(0.5 * (weak + np.sum(self.strong_slope**2 / self.frame.curvatures)))
+
+    def descent(self, radius: float) -> tuple[np.ndarray, float]:
+        """Return a step down within the radius, and by how much the model's loss falls along it."""
+        sure = np.abs(self.values) > self.frame.flat
+        sizes, slope = np.abs(self.values[sure]), self.slope[sure]
+        inside = -slope / (sizes + _shift(sizes, slope, radius))
+        falls = -float(slope @ inside + 0.5 * np.sum(sizes * inside**2))
+        falls += 0.5 * float(np.sum(self.strong_slope**2 / self.frame.curvatures))
+        return self._joined(self.vectors[:, sure] @ inside), falls
+
+    def newton(self, share: float) -> np.ndarray:
+        """Return the Newton step in the directions whose curvature is above a share of the largest."""
+        sure = np.abs(self.values) > share / FLAT * self.frame.flat
+        return self._joined(-self.vectors[:, sure] @ (self.slope[sure] / self.values[sure]))
+
+    def _joined(self, weak: np.ndarray) -> np.ndarray:
+        strong = -(self.strong_slope + self.coupling @ weak) / self.frame.curvatures
+        return self.frame.weak @ weak + self.frame.strong @ strong
+
+
+def _shift(sizes: np.ndarray, slope: np.ndarray, radius: float) -> float:
+    """Return the shift of all curvatures that brings the step just within the radius; 0 where it is already."""
+
+    def too_long(shift: float) -> bool:
+        return float(np.linalg.norm(slope / (sizes + shift))) > radius
+
+    if not len(sizes) or not too_long(0.0):
+        return 0.0
+    low, high = 0.0, float(np.linalg.norm(slope)) / radius
+    for _ in range(60):
+        middle = 0.5 * (low + high) if low > 0.0 else 1e-3 * high
+        low, high = (middle, high) if too_long(middle) else (low, middle)
+        if low > 0.0 and high < 1.1 * low:
+            break
+    return high
+
+
+def _model(objective: PairObjective, at: Iterate, frame: _Frame) -> _Model:
+    images = frame.products(objective, at.x)
+    gradient = np.asarray(at.gradient)[frame.free]
+    own, coupling = frame.weak.T @ images, frame.strong.T @ images
+    strong_slope = frame.strong.T @ gradient
+    schur = 0.5 * (own + own.T) - coupling.T @ (coupling / frame.curvatures[:, None])
+    values, vectors = np.linalg.eigh(schur)
+    slope = vectors.T @ (frame.weak.T @ gradient - coupling.T @ (strong_slope / frame.curvatures))
+    return _Model(frame, coupling, values, vectors, slope, strong_slope)
+
+
+def _tried(objective: PairObjective, at: Iterate, free: np.ndarray, step: np.ndarray) -> Iterate:
+    """Return the point that a step leads to."""
+    x = at.x.at[jnp.asarray(free)].add(jnp.asarray(step))
+    value, gradient = _value_and_gradient(objective, x)
+    residual = jnp.asarray(np.linalg.norm(np.asarray(gradient)[free]))
+    return at._replace(x=x, value=value, gradient=gradient, residual=residual)
+
+
+def _newton(
+    objective: PairObjective, at: Iterate, model: _Model, enough: float, radius: float
+) -> tuple[Iterate, _Model]:
+    """Take short Newton steps while the gradient falls."""
+    for _ in range(NEWTON_STEPS):
+        if float(at.residual) <= enough:
+            break
+        steps = [step for step in map(model.newton, FLAT_SHARES) if float(np.linalg.norm(step)) <= radius]
+        ways = [_tried(objective, at, model.frame.free, step) for step in steps]
+        ways = [way for way in ways if takes(float(way.residual), float(at.residual))]
+        if not ways:
+            break
+        at = min(ways, key=lambda way: float(way.residual))
+        model = _model(objective, at, model.frame)
+    return at, model
+
+
+def _descend(objective: PairObjective, at: Iterate, model: _Model, radius: float) -> tuple[Iterate, _Model]:
+    """Take steps along what is flat until a quadratic model has nothing left to win, or no step is taken."""
+    for _ in range(STEPS):
+        if model.decrease <= 0.5 * CRITICAL * abs(float(at.value)):
+            break
+        step, falls = model.descent(radius)
+        ahead = _tried(objective, at, model.frame.free, step)
+        won, length = float(at.value - ahead.value), float(np.linalg.norm(step))
+        if not (won > ROUNDING * abs(float(at.value)) and won >= FAIR * falls):  # NaN, too
+            radius = 0.25 * min(radius, length)
+            if not radius > 1e-15 * float(jnp.linalg.norm(at.x)):
+                break
+            continue
+        radius = max(radius, 3.0 * length) if won > GOOD * falls else radius
+        at, model = ahead, _model(objective, ahead, model.frame)
+    return at, model
 
 
 def _dense(
     objective: PairObjective, at: Iterate, free: np.ndarray, rounding: float, radius: float
 ) -> tuple[Iterate, float]:
-    """Take Newton steps, each Hessian serving several, while the gradient falls; return the point and its decrease."""
-
-    def tried(state: Iterate, step: np.ndarray) -> tuple[float, Iterate]:
-        if not np.linalg.norm(step) <= radius:
-            return np.inf, state
-        x = _moved(state.x, free, step)
-        value, gradient = _value_and_gradient(objective, x)
-        residual = float(np.linalg.norm(np.asarray(gradient)[free]))
-        return residual, state._replace(x=x, value=value, gradient=gradient, residual=jnp.asarray(residual))
-
-    eigen = _eigen(objective, at.x, free)
-    for round_ in range(HESSIANS):
-        before = float(at.residual)
-        if before <= ROUNDED * rounding:
-            break
-        if round_ > 0:
-            eigen = _eigen(objective, at.x, free)
-        for _ in range(STEPS):
-            gradient = np.asarray(at.gradient)[free]
-            ways = [tried(at, eigen.step(gradient, share)) for share in FLAT_SHARES]
-            norm, ahead = min(ways, key=lambda way: way[0] if np.isfinite(way[0]) else np.inf)
-            if not takes(norm, float(at.residual)):
-                break
-            at = ahead
-            if norm <= ROUNDED * rounding:
-                break
-        if not takes(float(at.residual), before):
-            break
-    return at, eigen.decrease(np.asarray(at.gradient)[free])
+    """Polish with one dense Hessian; return the point and the decrease that is left."""
+    if not len(free):
+        return at, 0.0
+    enough = ROUNDED * rounding
+    at, model = _newton(objective, at, _model(objective, at, _frame(objective, at.x, free)), enough, radius)
+    if not is_critical(float(at.residual), rounding, model.decrease, float(at.value)):
+        at, model = _descend(objective, at, model, radius)
+        at, model = _newton(objective, at, _model(objective, at, _frame(objective, at.x, free)), enough, radius)
+    return at, model.decrease
 
 
 def _matrix_free(
