@@ -43,13 +43,13 @@ def decide(end: End) -> Outcome:
     """Return how the path ended.
 
     A permutation point is a critical point of the merged network to which the loss goes on continuously. A channel is
-    one by its exponents alone, however large the weights.
+    one by its exponents, however large the weights; where these ran away, only if they are the pair's own.
     """
     channel = is_channel(end.growth.difference_exponent, end.growth.sum_exponent)
     if end.stopped:
         if not end.ran_away:
             return Outcome.NOT_CONVERGED
-        return Outcome.CHANNEL if channel else Outcome.RUNAWAY
+        return Outcome.CHANNEL if channel and end.growth.of_pair else Outcome.RUNAWAY
     if not end.critical:
         return Outcome.NOT_CONVERGED
     if goes_on(end.gap, end.allowed):

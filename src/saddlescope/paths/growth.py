@@ -70,6 +70,7 @@ def measure_growth(
         difference_exponent=growth_exponent(distances, np.linalg.norm(second - first, axis=1)),
         sum_exponent=growth_exponent(distances, np.linalg.norm(first + second, axis=1)),
         share=float(distances[-1] / distances[0]),
+        of_pair=role == "outgoing" and where == layer and unit in pair,
     )
 
 
