@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from references.synthetic_paths import synthetic_path
 from saddlescope.arrays import Layout
+from saddlescope.cli.study import _is_done
+from saddlescope.cli.summary import path_json, path_told
 from saddlescope.critical.certify import certify
 from saddlescope.numerics.newton import begin, takes
 from saddlescope.numerics.tangent import Unconstrained
@@ -20,7 +23,7 @@ from saddlescope.paths.constraint import PairObjective
 from saddlescope.paths.decide import End, allowed_gap, decide, goes_on, is_continuous
 from saddlescope.paths.find import find_path
 from saddlescope.paths.growth import growth_exponent, is_channel, measure_growth
-from saddlescope.paths.result import Growth, PathSettings
+from saddlescope.paths.result import Growth, PathSettings, Start
 from saddlescope.paths.start import is_another_network, start_warning
 from saddlescope.paths.units import Units, decimal_unit, units_of
 from saddlescope.precision import float64, in_float64
@@ -28,6 +31,7 @@ from saddlescope.problem.data import Data, teacher_data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sources import normal_inputs, toy, toy_teacher
+from saddlescope.records.schema import arrays, document, rebuild
 from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.neurons import Neurons, Slice
 
@@ -386,3 +390,58 @@ def test_only_a_perceptron_s_first_and_last_layers_have_units_of_their_own():
     assert not found.ordinary
     assert units_of(Problem(network, rows, loss="normalised"), network.layout.names).loss == 1.0
     assert Units({"a": 1.0}, 1.0).ordinary
+
+
+FAR = Start(
+    polished=True,
+    loss_given=0.141,
+    loss=0.042,
+    gradient_norm_given=0.3,
+    gradient_norm=1e-12,
+    distance=2.23,
+    relative_distance=0.4,
+    another_network=True,
+)
+
+
+def test_a_start_that_is_another_network_stands_in_the_summary_and_in_the_json():
+    path = replace(synthetic_path(), start=FAR, warnings=start_warning(FAR))
+    rows = dict(path_told(path).rows)
+    assert rows["start"] == "polished: loss 0.141 to 0.042, moved by 2.23e+00, 40% of the parameters' norm"
+    assert "0.141 to 0.042" in rows["warning"]
+    assert "warning" not in dict(path_told(replace(path, start=replace(FAR, another_network=False), warnings=())).rows)
+    told = path_json(path)
+    assert told["start"]["distance"] == 2.23
+    assert told["warnings"] == list(path.warnings)
+    assert told["residual"] == path.residual
+
+
+def test_a_record_keeps_start_growth_and_units_and_one_without_them_is_read():
+    units = {"0.weight": 1e-3, "0.bias": 1.0, "2.weight": 1.0, "2.bias": 1.0}
+    nan = replace(SILENT, exponent=math.nan)
+    path = replace(synthetic_path(), start=FAR, growth=nan, warnings=start_warning(FAR), units=units, loss_unit=1e-12)
+    stored = {name: value for name, (_, value) in arrays(path).items()}
+    again = rebuild(document(path), stored)
+    assert (again.start, again.warnings, again.units, again.loss_unit) == (FAR, path.warnings, units, 1e-12)
+    assert math.isnan(again.growth.exponent)
+    assert replace(again.growth, exponent=0.0) == SILENT
+    names = ("start", "growth", "warnings", "units", "loss_unit")
+    old = rebuild({key: value for key, value in document(path).items() if key not in names}, stored)
+    assert (old.start, old.growth, old.warnings, old.units, old.loss_unit) == (None, None, (), {}, 1.0)
+    point = {key: value for key, value in document(path)["permutation_point"].items() if "polish" not in key}
+    del point["gradient_rounding"]
+    assert math.isnan(rebuild({**document(path), "permutation_point": point}, stored).permutation_point.polish_distance)
+
+
+@pytest.mark.parametrize(
+    ("row", "done"),
+    [
+        ({"ending": "permutation-point"}, True),
+        ({"ending": "permutation-point", "verdict": "saddle"}, True),
+        ({"ending": "permutation-point", "verdict": "undecided"}, False),
+        ({"ending": "permutation-point", "verdict": "not-critical"}, False),
+        ({"ending": "runaway"}, False),
+    ],
+)
+def test_a_study_is_done_only_with_critical_points(row, done):
+    assert _is_done(row) is done

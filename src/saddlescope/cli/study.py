@@ -87,8 +87,12 @@ def study(
     for line in _lines(told, folder):
         say(line, quiet=hushed)
     show_versions(quiet=hushed, verbose=verbose)
-    done = all(row["ending"] == "permutation-point" and row.get("verdict") not in OPEN for row in rows)
-    return 0 if done else 1
+    return 0 if all(map(_is_done, rows)) else 1
+
+
+def _is_done(row: dict[str, Any]) -> bool:
+    """Return whether a path ends in a permutation point and its verdict, if it was asked for, is one."""
+    return row["ending"] == "permutation-point" and row.get("verdict") not in OPEN
 
 
 def _claim(folder: Path, asked: "Study", *, overwrite: bool) -> None:

@@ -126,7 +126,7 @@ def _start_rows(path: Path) -> list[tuple[str, str]]:
     """Return what polishing the start changed, and the units where they are not one."""
     rows, start = [], path.start
     if start is not None:
-        moved = f"moved by {start.distance:.2e}, {100.0 * start.relative_distance:.2g}% of the parameters' norm"
+        moved = f"moved by {start.distance:.2e}, {100.0 * start.relative_distance:.3g}% of the parameters' norm"
         polished = f"polished: loss {start.loss_given:.6g} to {start.loss:.6g}, {moved}"
         rows.append(("start", polished if start.polished else f"as given: loss {start.loss:.6g}"))
     scaled = {name: unit for name, unit in path.units.items() if unit != 1.0}

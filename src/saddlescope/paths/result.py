@@ -63,8 +63,8 @@ class Growth:
     ``role`` is "other", and ``layer`` and ``unit`` are None, for an array that belongs to no neuron. ``first`` and
     ``last`` are their norms, ``exponent`` is p of norm ~ distance^p over the last decade of distances, and the two
     others are those of |a_m - a_l| and |a_l + a_m| of the pair: about -1 and 0 in a channel to infinity. NaN: not
-    measurable. ``share`` is the last distance as a share of the first, ``of_pair`` whether these are outgoing weights of
-    the pair itself.
+    measurable. ``share`` is the last distance as a share of the first, ``of_pair`` says whether these are outgoing
+    weights of the pair itself.
     """
 
     array: str

@@ -62,6 +62,6 @@ def start_warning(start: Start) -> tuple[str, ...]:
         return ()
     return (
         f"the network given is no minimum: polishing took its loss from {start.loss_given:.6g} to {start.loss:.6g} and "
-        f"moved its parameters by {start.distance:.3g} ({100.0 * start.relative_distance:.2g}% of their norm), so the "
+        f"moved its parameters by {start.distance:.3g} ({100.0 * start.relative_distance:.3g}% of their norm), so the "
         "path is that of another network; train it further on these data, with the loss and penalties given here",
     )
