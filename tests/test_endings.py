@@ -14,7 +14,8 @@ from saddlescope.arrays import Layout
 from saddlescope.cli.study import _is_done
 from saddlescope.cli.summary import path_json, path_told
 from saddlescope.critical.certify import certify
-from saddlescope.numerics.newton import begin, takes
+from saddlescope.numerics.creased import takes_on_creases
+from saddlescope.numerics.newton import Iterate, begin, takes
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.paths import polish
@@ -120,6 +121,7 @@ def test_a_gap_just_beyond_the_trend_is_refused_and_one_within_is_not():
     assert goes_on(-0.999e-2, limit)
     assert not goes_on(1.001e-2, limit)
     assert allowed_gap((1.0, 1.0), (1.0, 1.0), 0.0) == pytest.approx(1e-8)
+    assert allowed_gap((2.0, 1.0), (1.0, 1.0), 0.0) == pytest.approx(90.0)  # equal distances: a factor of 0.9
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,28 @@ def test_a_path_is_continuous_within_a_hundredth_of_its_barrier(excess, unresolv
 def test_a_step_of_a_correction_is_finite_and_goes_down(value, residual, taken):
     with float64():
         assert bool(takes(*map(jnp.asarray, (value, residual, 1.0, 1.0)))) is taken
+
+
+@pytest.mark.parametrize(
+    ("value", "residual", "lands", "letting", "taken"),
+    [
+        (0.9, 9.0, False, False, True),
+        (1.0 + 5e-4, 0.5, False, False, True),  # within the slack of a landing, and the gradient falls
+        (1.0 + 5e-4, 2.0, True, False, True),  # or a crease is met
+        (1.0 + 5e-4, 2.0, False, False, False),
+        (1.0 + 5e-3, 0.5, True, False, False),
+        (2.0, 2.0, False, True, True),  # letting a crease go
+        (math.nan, 0.1, True, True, False),
+        (0.5, math.inf, True, True, False),
+    ],
+)
+def test_a_step_on_creases_is_finite_and_goes_down_or_meets_one(value, residual, lands, letting, taken):
+    with float64():
+        one, zero, none = jnp.asarray(1.0), jnp.asarray(0), jnp.zeros(2)
+        state = Iterate(none, one, none, one, one, one, zero, zero, zero)
+        at = (jnp.asarray(value), jnp.asarray(residual), state, jnp.asarray(1e-3))
+        found = takes_on_creases(*at, lands=jnp.asarray(lands), letting=jnp.asarray(letting))
+        assert bool(found) is taken
 
 
 @pytest.mark.parametrize(
