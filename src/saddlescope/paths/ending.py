@@ -235,12 +235,6 @@ def finish(found: Found) -> Path:
     deviation = max(0.0, excess) / barrier if barrier > 0 else 0.0
     # Below the tolerance times the longest chord, a loss between nodes is what the residuals leave open.
     unresolved = unit * found.tolerance * float(np.max(np.linalg.norm(np.diff(turned, axis=0), axis=1)))
-    events: list[Event] = [*fold_events(found.trail), *convergence_events(found.trail, found.tolerance)]
-    events += maximum_events(found.objective, found.surface, found.trail, found.limits, found.solver)
-    if verdict.ending in (Outcome.CHANNEL, Outcome.RUNAWAY, Outcome.JUMP):
-        last = found.trail.nodes[-1]
-        events.append(Event(verdict.ending, last.distance, last.loss, len(found.trail.nodes) - 1, verdict.reasons[0]))
-    events = [replace(event, loss=unit * event.loss) for event in events]
     places = (found.surface.coordinates.outgoing_sum, found.surface.coordinates.outgoing_difference)
     outgoing = np.stack([np.linalg.norm(thetas[:, np.asarray(place)], axis=1) for place in places], axis=1)
     rows = [{name: array[k] for name, array in parameters.items()} for k in range(len(nodes))]
@@ -269,7 +263,7 @@ def finish(found: Found) -> Path:
         outgoing_norms=outgoing,
         accuracies=None if accuracies is None else np.array(accuracies, dtype=np.float64),
         parameters=parameters,
-        events=tuple(sorted(events, key=lambda event: -event.distance)),
+        events=_events(found, verdict),
         ending=verdict.ending,
         reasons=(*verdict.reasons, *kink_reason(found)),
         permutation_point=point,
@@ -287,6 +281,17 @@ def finish(found: Found) -> Path:
         units=found.units.arrays,
         loss_unit=unit,
     )
+
+
+def _events(found: Found, verdict: Verdict) -> tuple[Event, ...]:
+    """Return all events, the largest distance first, their losses in the problem's own units."""
+    events: list[Event] = [*fold_events(found.trail), *convergence_events(found.trail, found.tolerance)]
+    events += maximum_events(found.objective, found.surface, found.trail, found.limits, found.solver)
+    if verdict.ending in (Outcome.CHANNEL, Outcome.RUNAWAY, Outcome.JUMP):
+        last = found.trail.nodes[-1]
+        events.append(Event(verdict.ending, last.distance, last.loss, len(found.trail.nodes) - 1, verdict.reasons[0]))
+    events = [replace(event, loss=found.units.loss * event.loss) for event in events]
+    return tuple(sorted(events, key=lambda event: -event.distance))
 
 
 def _full_norms(found: Found, thetas: np.ndarray, known: np.ndarray) -> np.ndarray:
