@@ -18,11 +18,10 @@ from saddlescope.plots.spectrum import plot_spectrum
 from saddlescope.plots.surface import plot_surface
 from saddlescope.plots.walk import plot_walk
 from saddlescope.problem.data import Data
-from saddlescope.problem.sources import toy_teacher
 from saddlescope.study.surface import merge_surface
 
 HERE = Path(__file__).parent / "images" / "science"
-PAIR, CHANNEL = (0, 1), (3, 4)
+PAIR, CHANNEL = (0, 1), (2, 3)
 
 
 def say(text: str) -> None:
@@ -44,10 +43,13 @@ def picture_of_a_path(path: ss.Path) -> None:
     save_figure(figure, HERE / "path.svg")
 
 
-def picture_of_a_channel(problem: ss.Problem, minimum: dict) -> None:
-    """The same pair under the incoming and the tied distance: outgoing weights against distance."""
+def picture_of_a_channel() -> None:
+    """The same pair under the incoming and the tied distance, three outputs: outgoing weights against distance."""
+    network = ss.Perceptron((2, 4, 3), "tanh")
+    minimum = network.initial(0)
+    problem = ss.Problem(network, ss.data.teacher_data(network, minimum, ss.data.normal_inputs(60, 2, 0)))
     incoming, tied = (
-        ss.find_path(problem, minimum, layer=1, pair=CHANNEL, settings=ss.PathSettings(distance=kind, steps=60))
+        ss.find_path(problem, minimum, layer=1, pair=CHANNEL, settings=ss.PathSettings(distance=kind, steps=30))
         for kind in ("incoming", "tied")
     )
     say(f"incoming: {incoming.ending}; largest outgoing norm {incoming.outgoing_norms.max():.4g}")
@@ -146,7 +148,6 @@ def picture_of_a_walk(problem: ss.Problem, path: ss.Path) -> None:
 def main() -> None:
     """Compute and draw all."""
     HERE.mkdir(parents=True, exist_ok=True)
-    network, minimum = toy_teacher("tanh", 0)
     data = ss.data.toy("tanh", 0)
     problem = ss.Problem(ss.Perceptron((2, 4, 1), "tanh"), data)  # one neuron less than the teacher
     student = ss.train(problem, seed=1, adam_steps=500)
@@ -156,7 +157,7 @@ def main() -> None:
     places = [(problem, path.permutation_point.parameters, PAIR), three_outputs()]
     with mpl.rc_context(STYLE):
         picture_of_a_path(path)
-        picture_of_a_channel(ss.Problem(network, data), minimum)
+        picture_of_a_channel()
         picture_of_the_split(places)
         picture_of_the_plane(places)
         picture_of_a_walk(problem, path)

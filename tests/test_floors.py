@@ -23,7 +23,8 @@ FLOORS: list[dict[str, str]] = [
         "weights problem kronecker kinks creases sharding",
     },
     {
-        "paths": "result constraint follow events maxima mirror ending find together",
+        "paths": "advice result units constraint follow events growth decide maxima mirror polish start ending find "
+        "together",
         "critical": "result groups exchange symmetric flat scene words signs certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb twins keep one_layer reduce",

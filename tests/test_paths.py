@@ -9,8 +9,8 @@ import torch
 
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
 from saddlescope.outcomes import Outcome
-from saddlescope.paths.events import growth_exponent
 from saddlescope.paths.find import find_path
+from saddlescope.paths.growth import growth_exponent
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import PathSettings
 from saddlescope.paths.together import all_pairs, find_paths
@@ -160,14 +160,24 @@ def test_relu_keeps_unit_incoming_vectors_along_the_whole_path(kind):
 
 
 def test_an_ending_without_a_point_gives_reasons_and_no_second_half():
-    """A linear network with one output and equal targets 0: its pair merges; a runaway branch is found by search."""
+    """Weights of a tied path run away, though its pair's outgoing weights stay small: that is no channel."""
     network, teacher = toy_teacher("tanh", 0)
     problem = Problem(network, toy("tanh", 0))
     path = find_path(problem, teacher, layer=1, pair=(1, 2), settings=PathSettings(steps=60, distance="tied"))
-    assert path.ending is Outcome.CHANNEL
+    assert path.ending is Outcome.RUNAWAY
     assert path.permutation_point is None
     assert "weights have grown" in path.reasons[0]
     assert np.linalg.norm([np.linalg.norm(v[-1]) for v in path.parameters.values()]) > 30
+    assert "tied" not in path.advice
+    assert "weight decay" not in path.advice
+    grown = path.growth
+    assert grown.difference_exponent == pytest.approx(1.0, abs=1e-6)  # tied: it shrinks with the distance
+    assert grown.share == pytest.approx(path.distances[-1] / path.distances[0])
+    neurons = path.neurons.incoming if grown.role == "incoming" else path.neurons.outgoing
+    (piece,) = [piece for piece in neurons if piece.name == grown.array]
+    rows = np.take(path.parameters[grown.array], grown.unit, axis=piece.axis + 1)
+    assert grown.last == pytest.approx(np.linalg.norm(rows[-1]), rel=1e-12)
+    assert grown.first == pytest.approx(np.linalg.norm(rows[0]), rel=1e-12)
     with pytest.raises(SettingsError, match="gamma ends at t = 1/4"):
         position(path, 0.4)
 

@@ -9,6 +9,7 @@ class Outcome(StrEnum):
     CONVERGED = "converged"
     PERMUTATION_POINT = "permutation-point"
     CHANNEL = "channel"
+    RUNAWAY = "runaway"
     NOT_CONVERGED = "not-converged"
     MAX_STEPS = "max-steps"
     STAGNATED = "stagnated"
@@ -30,12 +31,12 @@ class Outcome(StrEnum):
 _ADVICE: dict[Outcome, str] = {
     Outcome.CONVERGED: "The stated gradient norm was reached.",
     Outcome.PERMUTATION_POINT: "The path ends in a critical point of the network with one neuron less, lifted.",
-    Outcome.CHANNEL: "The outgoing weights grow like 1/distance: this branch has no permutation point "
-    "at its end. Try the tied or joint distance, or a norm barrier.",
+    Outcome.CHANNEL: "The outgoing weights grow like 1/distance: this branch has no permutation point at its end.",
+    Outcome.RUNAWAY: "Weights grow without an end in sight, and not as in a channel: the path was left before its end.",
     Outcome.NOT_CONVERGED: "The gradient norm is above the tolerance. Allow more iterations or more distances.",
     Outcome.MAX_STEPS: "The iteration limit came before the tolerance. Raise the limit, or accept the residual.",
     Outcome.STAGNATED: "No step lowers the loss beyond rounding. The tolerance may be beyond float64 here.",
-    Outcome.DIVERGED: "The iterates grow without bound. Add weight decay or a norm barrier.",
+    Outcome.DIVERGED: "The iterates grow without bound. A penalty on large weights holds them.",
     Outcome.JUMP: "Two neighbouring points of the path are not joined by a continuous descent. Use more distances.",
     Outcome.FOLD: "The tracked minimiser ceased to exist; the path goes on by descent at a fixed distance.",
     Outcome.INTERIOR_MAXIMUM: "The loss has a maximum before the point: unless tied, a saddle of the full loss.",

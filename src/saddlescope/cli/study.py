@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from saddlescope.problem.problem import Problem
     from saddlescope.study.configuration import Study
 
+# Verdicts with which a study is not done.
+OPEN = ("undecided", "not-critical")
+
 # What runs already computed depend on, with the contents of data and network: a study that differs in one of these
 # is another study.
 GROUNDS = (
@@ -48,7 +51,8 @@ def study(
     """Run a whole study from a TOML file: train or load, every pair's path, certificates, walks, one page.
 
     Every key is checked before anything is computed. Run again with the same file, it goes on where it was
-    interrupted. Exit code 1: a path has no permutation point, or a verdict is undecided.
+    interrupted. Exit code 1: a path has no permutation point, or a verdict is
+    undecided or not-critical.
 
     Example: saddlescope study study.toml --out results
 
@@ -96,8 +100,12 @@ def _study(
     for line in _lines(told, folder):
         say(line, quiet=quiet)
     show_versions(quiet=quiet, verbose=verbose)
-    done = all(row["ending"] == "permutation-point" and row.get("verdict") != "undecided" for row in rows)
-    return 0 if done else 1
+    return 0 if all(map(_is_done, rows)) else 1
+
+
+def _is_done(row: dict[str, Any]) -> bool:
+    """Return whether a path ends in a permutation point and its verdict, if it was asked for, is one."""
+    return row["ending"] == "permutation-point" and row.get("verdict") not in OPEN
 
 
 def _checked(asked: "Study") -> dict[str, Any]:

@@ -33,7 +33,7 @@ def path_json(path: Path) -> dict[str, Any]:
     return plain(
         {
             "ending": path.ending,
-            "advice": path.ending.advice,
+            "advice": path.advice,
             "reasons": path.reasons,
             "layer": path.layer,
             "pair": path.pair,
@@ -52,6 +52,12 @@ def path_json(path: Path) -> dict[str, Any]:
             "converged": path.converged,
             "kinds": path.kinds,
             "accuracy": accuracies,
+            "residual": path.residual,
+            "start": None if path.start is None else vars(path.start),
+            "growth": None if path.growth is None else vars(path.growth),
+            "warnings": path.warnings,
+            "units": path.units,
+            "loss_unit": path.loss_unit,
             "events": [vars(event) for event in path.events],
             "evaluations": path.evaluations,
             "seconds": path.seconds,
@@ -80,7 +86,7 @@ def path_lines(path: Path) -> list[str]:
 
 def path_told(path: Path) -> Told:
     """Return a path for people; the details are settings, problem and fingerprints."""
-    verdict = f"ending: {path.ending}. {path.ending.advice}"
+    verdict = f"ending: {path.ending}. {path.advice}"
     details = [(f"setting {name}", str(value)) for name, value in vars(path.settings).items()]
     details += [(f"problem {name}", str(value)) for name, value in path.problem.items()]
     details += [(f"fingerprint of {name}", value) for name, value in path.fingerprints.items()]
@@ -93,6 +99,8 @@ def _path_rows(path: Path) -> list[tuple[str, str]]:
     how = f"{path.settings.distance} distance{scale}; solver {path.solver}"
     rows = [("warning", str(path.problem["doubt"]))] if "doubt" in path.problem else []
     rows.append(("path", f"layer {path.layer}, neurons {l} and {m}; {how}"))
+    rows += [("warning", warning) for warning in path.warnings]
+    rows += _start_rows(path)
     if point is not None:
         rows.append(("permutation point", f"loss {point.loss:.8g}, gradient norm {point.gradient_norm:.2e}"))
     rows.append(("barrier", f"{path.barrier:.8g}, the highest loss on the path; {path.losses[0]:.3g} at the start"))
@@ -103,7 +111,7 @@ def _path_rows(path: Path) -> list[tuple[str, str]]:
     rows.append(
         (
             "residuals",
-            f"{span}: largest tangential gradient norm {float(path.gradient_norms[asked].max()):.2e}, tolerance "
+            f"{span}: largest tangential gradient norm {path.residual:.2e}, tolerance "
             f"{path.tolerance:.2e}, missed at {int((asked & ~path.converged).sum())}",
         )
     )
@@ -116,6 +124,20 @@ def _path_rows(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
+def _start_rows(path: Path) -> list[tuple[str, str]]:
+    """Return what polishing the start changed, and the units where they are not one."""
+    rows, start = [], path.start
+    if start is not None:
+        moved = f"moved by {start.distance:.2e}, {100.0 * start.relative_distance:.3g}% of the parameters' norm"
+        polished = f"polished: loss {start.loss_given:.6g} to {start.loss:.6g}, {moved}"
+        rows.append(("start", polished if start.polished else f"as given: loss {start.loss:.6g}"))
+    scaled = {name: unit for name, unit in path.units.items() if unit != 1.0}
+    if scaled or path.loss_unit != 1.0:
+        said = ", ".join(f"{name} in {unit:.0e}" for name, unit in {**scaled, "loss": path.loss_unit}.items())
+        rows.append(("units", f"{said}, after the data's size: distances and residuals are in these"))
+    return rows
+
+
 def certificate_json(
     certificate: Certificate | None, path: Path | None, along: Along | None, proof: Proof | None
 ) -> dict[str, Any]:
@@ -125,7 +147,7 @@ def certificate_json(
         result: dict[str, Any] = dict.fromkeys(
             ("loss", "gradient_norm", "index", "nullity", "symmetry_nullity", "method", "split")
         )
-        result |= {"verdict": "no-point", "ending": path.ending, "reasons": [path.ending.advice, *path.reasons]}
+        result |= {"verdict": "no-point", "ending": path.ending, "reasons": [path.advice, *path.reasons]}
     else:
         result = {name: value for name, value in vars(certificate).items() if name not in ("groups", "flat", "parts")}
         result["methods"] = {
@@ -171,7 +193,7 @@ def certificate_told(certificate: Certificate | None, path: Path | None) -> Told
     """Return a certificate for people; the details say how the eigenvalues' bound comes about."""
     if certificate is None:
         assert path is not None
-        return Told(f"no permutation point: {path.ending}. {path.ending.advice}", good=False, reasons=path.reasons)
+        return Told(f"no permutation point: {path.ending}. {path.advice}", good=False, reasons=path.reasons)
     known = certificate.methods != {}
     counts = f": index {_count(certificate.index_range)}, nullity {_count(certificate.nullity_range)}"
     rows = [("loss", f"{certificate.loss:.8g}, gradient norm {certificate.gradient_norm:.2e}")]

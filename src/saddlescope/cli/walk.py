@@ -103,7 +103,7 @@ def walk_document(run: FilePath, path: "Path", found: "Walk | None") -> dict[str
     keys = ("segments", "loss", "max_loss_deviation", "max_output_deviation", "max_gradient_norm", "moves")
     content: dict[str, Any] = {"kind": "walk", "run": str(run), "layer": path.layer, "pair": path.pair}
     if found is None:
-        reasons = [path.ending.advice, *path.reasons]
+        reasons = [path.advice, *path.reasons]
         return plain({**content, **dict.fromkeys(keys), "ending": path.ending, "reasons": reasons})
     scan = found.scan
     return plain(
@@ -134,7 +134,7 @@ def _told(path: "Path", found: "Walk | None", *, verbose: bool) -> "Told":
     from saddlescope.cli.telling import Told
 
     if found is None:
-        verdict = f"no permutation point to walk from: {path.ending}. {path.ending.advice}"
+        verdict = f"no permutation point to walk from: {path.ending}. {path.advice}"
         return Told(verdict, good=False, reasons=path.reasons)
     scan, route = found.scan, found.route
     order = ",".join(str(unit) for unit in route.permutation)

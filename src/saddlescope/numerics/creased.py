@@ -236,6 +236,20 @@ def _step(
     return landed.retract(state.x + t * step.move, d), t * jnp.linalg.norm(step.move), step.curvature, lands, slack
 
 
+def takes_on_creases(
+    value: Scalar, residual: Scalar, state: Iterate, slack: Scalar, *, lands: Bool[Array, ""], letting: Bool[Array, ""]
+) -> Bool[Array, ""]:
+    """Return whether a step is taken: finite, and the loss falls, or stays while the gradient falls or a crease is met.
+
+    Letting a crease go moves by a rounding's worth: the loss cannot tell, the next step does.
+    """
+    noise = ROUNDING * jnp.abs(state.value)
+    finite = jnp.isfinite(value) & jnp.isfinite(residual)
+    falls = value < state.value - noise
+    level = (value <= state.value + noise + slack) & ((residual < state.residual) | lands)
+    return finite & (falls | level | letting)
+
+
 def advance(
     objective: Creased, surface: Surface, state: Iterate, d: Scalar, tolerance: Scalar, radius: Scalar
 ) -> Iterate:
@@ -251,12 +265,7 @@ def advance(
     )
     value, gradient = objective.value_and_gradient(x)
     residual = look(objective, surface, x, gradient).residual
-    noise = ROUNDING * jnp.abs(state.value)
-    finite = jnp.isfinite(value) & jnp.isfinite(residual)
-    falls = value < state.value - noise
-    level = (value <= state.value + noise + slack) & ((residual < state.residual) | lands)
-    # Letting go moves by a rounding's worth: the loss cannot tell, the next step does.
-    good = finite & (falls | level | letting)
+    good = takes_on_creases(value, residual, state, slack, lands=lands, letting=letting)
     share = length / radius
     longer = jnp.minimum(1.0, jnp.maximum(state.reach, 3.0 * share))
     reach = jnp.where(good, longer, 0.25 * jnp.minimum(state.reach, share))

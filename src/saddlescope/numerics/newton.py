@@ -74,6 +74,15 @@ def begin(objective: Objective, surface: Surface, x: Vector, d: Scalar, toleranc
     )
 
 
+def takes(value: Scalar, residual: Scalar, value_before: Scalar, residual_before: Scalar) -> Array:
+    """Return whether a step is taken: all finite, and the loss falls, or stays to rounding while the gradient falls."""
+    noise = ROUNDING * jnp.abs(value_before)
+    finite = jnp.isfinite(value) & jnp.isfinite(residual)
+    falls = value < value_before - noise
+    level = (value <= value_before + noise) & (residual < residual_before)
+    return finite & (falls | level)
+
+
 def advance(
     objective: Objective,
     surface: Surface,
@@ -92,11 +101,7 @@ def advance(
     x = surface.retract(state.x + step.move, d)
     value, gradient = objective.value_and_gradient(x)
     residual = jnp.linalg.norm(tangent(surface, x, gradient).project(gradient))
-    noise = ROUNDING * jnp.abs(state.value)
-    finite = jnp.isfinite(value) & jnp.isfinite(residual)
-    falls = value < state.value - noise
-    level = (value <= state.value + noise) & (residual < state.residual)
-    good = finite & (falls | level)
+    good = takes(value, residual, state.value, state.residual)
     ratio = (state.value - value) / jnp.where(step.predicted > 0, step.predicted, 1.0)
     length = jnp.linalg.norm(step.move) / radius
     longer = jnp.where(ratio > 0.7, jnp.minimum(1.0, jnp.maximum(state.reach, 3.0 * length)), state.reach)

@@ -102,55 +102,74 @@ class PairCreases(eqx.Module):
     """The creases of a problem's loss, seen in pair coordinates."""
 
     own: Creases
-    coordinates: PairCoordinates
+    objective: "PairObjective"
 
     def heights(self, x: Vector) -> Float[Array, " creases"]:
         """Return all heights."""
-        return self.own.heights(self.coordinates.unrotate(x))
+        return self.own.heights(self.objective.theta(x))
 
     def pressures(self, x: Vector) -> Float[Array, " creases"]:
         """Return by how much the slope per unit of height rises across each crease."""
-        return self.own.pressures(self.coordinates.unrotate(x))
+        return self.objective.in_loss_units(self.own.pressures(self.objective.theta(x)))
 
     def chosen(self, x: Vector, names: Int[Array, " chosen"]) -> Float[Array, " chosen"]:
         """Return the heights of the named creases alone."""
-        return self.own.chosen(self.coordinates.unrotate(x), names)
+        return self.own.chosen(self.objective.theta(x), names)
 
 
 class PairObjective(eqx.Module):
-    """A problem's loss, seen in the pair coordinates of two of its neurons.
+    """A problem's loss, seen in the pair coordinates of two of its neurons, and in the path's units.
 
     ``factors`` precondition large solves; ``single``, the same problem in single precision, gives the products inside
-    their steps. Losses, gradients and residuals never come from it.
+    their steps. Losses, gradients and residuals never come from it. ``units`` and ``loss_unit`` (None: all are one)
+    are what the solvers measure parameters and loss in; see `paths.units`.
     """
 
     problem: Problem
     coordinates: PairCoordinates
     factors: Factors | None = None
     single: Problem | None = None
+    units: Vector | None = None
+    loss_unit: Scalar | None = None
+
+    def theta(self, x: Vector) -> Vector:
+        """Return the problem's own parameters at x."""
+        theta = self.coordinates.unrotate(x)
+        return theta if self.units is None else self.units * theta
+
+    def coordinates_of(self, theta: Vector) -> Vector:
+        """Return x at the problem's own parameters; the inverse of `theta`."""
+        return self.coordinates.rotate(theta if self.units is None else theta / self.units)
+
+    def in_loss_units(self, value: Array) -> Array:
+        """Return a loss, or what is linear in it, in the path's unit of loss."""
+        return value if self.loss_unit is None else value / self.loss_unit
+
+    def pull(self, gradient: Vector) -> Vector:
+        """Return a gradient in pair coordinates and in the path's units."""
+        gradient = gradient if self.units is None else self.units * gradient
+        return self.coordinates.rotate(self.in_loss_units(gradient))
 
     @property
     def creases(self) -> PairCreases:
         """The creases of a loss whose activation has a kink; for no other."""
-        return PairCreases(Creases(self.problem), self.coordinates)
+        return PairCreases(Creases(self.problem), self)
 
     def value_and_gradient(self, x: Vector) -> tuple[Scalar, Vector]:
         """Return loss and gradient in pair coordinates."""
-        value, gradient = self.problem.value_and_gradient(self.coordinates.unrotate(x))
-        return value, self.coordinates.rotate(gradient)
+        value, gradient = self.problem.value_and_gradient(self.theta(x))
+        return self.in_loss_units(value), self.pull(gradient)
 
     def hessian_product(self, x: Vector, v: Vector) -> Vector:
         """Return the Hessian times v in pair coordinates."""
-        turn = self.coordinates
-        return turn.rotate(self.problem.hessian_product(turn.unrotate(x), turn.unrotate(v)))
+        return self.pull(self.problem.hessian_product(self.theta(x), self.theta(v)))
 
     def model_product(self, x: Vector, v: Vector) -> Vector:
         """Return the Hessian times v in pair coordinates, in single precision where there is a problem of it."""
         if self.single is None:
             return self.hessian_product(x, v)
-        turn = self.coordinates
-        at, along = (turn.unrotate(one).astype(jnp.float32) for one in (x, v))
-        return turn.rotate(self.single.hessian_product(at, along).astype(x.dtype))
+        at, along = (self.theta(one).astype(jnp.float32) for one in (x, v))
+        return self.pull(self.single.hessian_product(at, along).astype(x.dtype))
 
     @property
     def rounding(self) -> float:
@@ -159,8 +178,9 @@ class PairObjective(eqx.Module):
 
     def hessian(self, x: Vector) -> Float[Array, "size size"]:
         """Return the dense Hessian in pair coordinates."""
-        half = jax.vmap(self.coordinates.rotate)(self.problem.hessian(self.coordinates.unrotate(x)))
-        return jax.vmap(self.coordinates.rotate)(half.T)
+        half = jax.vmap(self.pull)(self.problem.hessian(self.theta(x)))
+        turned = jax.vmap(self.coordinates.rotate)
+        return turned(half.T if self.units is None else self.units * half.T)
 
     def precondition(self, x: Vector, shift: Scalar, v: Vector) -> Vector:
         """Return an approximate solve with the shifted Hessian; v itself where there are no factors."""
@@ -169,5 +189,10 @@ class PairObjective(eqx.Module):
             return v
         network = self.problem.network
         top = jnp.max(jnp.stack([layer.input_values[-1] * layer.output_values[-1] for layer in self.factors]))
+        shift = shift if self.loss_unit is None else shift * self.loss_unit
         shift = jnp.maximum(shift, DAMPING * top)
-        return self.coordinates.rotate(apply(network, self.factors, shift, self.coordinates.unrotate(v)))
+        # With D the units: (D H D / unit)^-1 = unit D^-1 H^-1 D^-1.
+        back = self.coordinates.unrotate(v)
+        back = apply(network, self.factors, shift, back if self.units is None else back / self.units)
+        back = back if self.loss_unit is None else back * self.loss_unit
+        return self.coordinates_of(back)

@@ -1,6 +1,6 @@
 """The end of a path: settle in the mirror plane, decide what was found, measure between the nodes, build the `Path`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import equinox as eqx
 import jax
@@ -10,23 +10,24 @@ from jaxtyping import Array, Float, Int
 
 from saddlescope.arrays import Layout, to_numpy
 from saddlescope.numerics.continuation import Limits, Solver, evaluate
-from saddlescope.numerics.newton import CONVERGED, OUTCOMES, Iterate
+from saddlescope.numerics.newton import CONVERGED, OUTCOMES
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.constraint import PairObjective, PairSurface
-from saddlescope.paths.events import CHANNEL_EXPONENT, convergence_events, fold_events, growth_exponent
-from saddlescope.paths.follow import RUNAWAY, Node, Trail, node_of, settle_in_mirror
+from saddlescope.paths.decide import End, allowed_gap, decide, is_continuous
+from saddlescope.paths.events import convergence_events, fold_events
+from saddlescope.paths.follow import Node, Trail, mirror_mask, node_of, settle_in_mirror
+from saddlescope.paths.growth import growth_text, hidden_layers, measure_growth
 from saddlescope.paths.maxima import maximum_events
-from saddlescope.paths.result import Event, Path, PathSettings, PermutationPoint
+from saddlescope.paths.polish import Polished, polish_point
+from saddlescope.paths.result import Event, Growth, Path, PathSettings, PermutationPoint, Start
+from saddlescope.paths.start import start_warning
+from saddlescope.paths.units import Units
 from saddlescope.problem.kinks import is_kinked, kink_distances
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.actions import merge
 from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.neurons import Neurons
-
-# Between two nodes the loss may exceed both by this share of the path's barrier and still count as continuous.
-RIPPLE = 0.01
-
 
 # Nodes are handed to compiled programs in multiples of so many rows, or of so many numbers (32 MB) if those are fewer.
 ROWS, ROW_NUMBERS = 256, 2**22
@@ -51,6 +52,8 @@ class Found:
     pair: tuple[int, int]
     settings: PathSettings
     tolerance: float
+    units: Units
+    start: Start
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,17 @@ class Verdict:
 
     ending: Outcome
     reasons: tuple[str, ...]
-    settled: Iterate | None
+    polished: Polished | None
     gap: float
+    growth: Growth
+
+
+def _on_kinks(found: Found, x: Array) -> bool:
+    """Return whether some sample lies on a kink of the activation there."""
+    if not is_kinked(found.problem):
+        return False
+    near = np.asarray(kink_distances(found.problem, found.objective.theta(x)))
+    return bool((near[:, 0] <= NEAR_KINK * near[:, 1]).any())
 
 
 def kink_reason(found: Found) -> tuple[str, ...]:
@@ -68,10 +80,7 @@ def kink_reason(found: Found) -> tuple[str, ...]:
     missed = [node for node in found.trail.nodes if node.kind == "asked" and node.status != CONVERGED]
     if not missed or not is_kinked(found.problem):
         return ()
-    turn, on = found.surface.coordinates.unrotate, 0
-    for node in missed:
-        near = np.asarray(kink_distances(found.problem, turn(jnp.asarray(node.x))))
-        on += bool((near[:, 0] <= NEAR_KINK * near[:, 1]).any())
+    on = sum(_on_kinks(found, jnp.asarray(node.x)) for node in missed)
     text = (
         f"at {on} of the {len(missed)} distances missed the best point lies on a kink of "
         f"{found.problem.network.activation} (a preactivation within {NEAR_KINK:.0e} of the largest from 0): the loss "
@@ -90,56 +99,55 @@ def _gradient_norm(problem: Problem, theta: Array) -> Array:
     return jnp.linalg.norm(problem.gradient(theta))
 
 
-def outgoing_gaps(found: Found, nodes: tuple[Node, ...]) -> np.ndarray:
-    """Return |a_m - a_l| at the nodes."""
-    places = np.asarray(found.surface.coordinates.outgoing_difference)
-    return np.array([np.sqrt(2.0) * np.linalg.norm(node.x[places]) for node in nodes])
-
-
-def allowed_gap(nodes: tuple[Node, ...], unresolved: float) -> float:
-    """Return how far the loss may still move from the last distance to zero, ten times the linear extrapolation.
-
-    With distances falling by the factor r per leg and a loss linear in the distance, what is left after the last leg
-    is its
-    change times r/(1 - r). Added are 1e-8 of the loss for rounding, and what the residual leaves open: the tolerance
-    times the way that settling moved the point.
-    """
-    last, before = nodes[-1], nodes[-2]
-    ratio = last.distance / before.distance if before.distance > last.distance else 0.9
-    change = abs(last.loss - before.loss)
-    return 10.0 * change * ratio / (1.0 - ratio) + 1e-8 * abs(last.loss) + unresolved
+def _growth(found: Found, real: tuple[Node, ...]) -> Growth:
+    """Return what grew along the requested distances, in the path's units."""
+    turned = np.asarray(_turned_back(found.surface.coordinates, _padded(np.stack([node.x for node in real]))))
+    distances = np.array([node.distance for node in real])
+    layers = hidden_layers(found.problem.network)
+    return measure_growth(distances, turned[: len(real)], found.layout, layers, found.layer, found.pair)
 
 
 def judge(found: Found) -> Verdict:
-    """Decide how the path ended; the point is kept only if it is the limit of the path."""
-    trail = found.trail
+    """Settle and polish the merged network, decide how the path ended; the point is kept if it is the path's limit."""
+    trail, unit = found.trail, found.units.loss
     real = tuple(node for node in trail.nodes if node.kind == "asked")
-    gaps = outgoing_gaps(found, real)
-    exponent = growth_exponent(np.array([node.distance for node in real]), gaps)
+    growth = _growth(found, real)
     if trail.stopped is not None:
-        growth = float(np.linalg.norm(real[-1].x) / np.linalg.norm(real[0].x))
-        ending = Outcome.CHANNEL if growth > RUNAWAY else Outcome.NOT_CONVERGED
-        return Verdict(ending, (f"followed down to distance {real[-1].distance:.4g}: {trail.stopped}",), None, np.nan)
-    merged, settled = settle_in_mirror(
-        found.objective, found.surface, jnp.asarray(real[-1].x), found.limits, mirror_solver(found)
-    )
+        ending = decide(End(True, trail.ran_away, False, np.nan, np.nan, growth))
+        why = f"followed down to distance {real[-1].distance:.4g}, {growth.share:.2g} of the first: {trail.stopped}"
+        return Verdict(ending, (why, *((growth_text(growth),) if trail.ran_away else ())), None, np.nan, growth)
+    last = jnp.asarray(real[-1].x)
+    merged, settled = settle_in_mirror(found.objective, found.surface, last, found.limits, mirror_solver(found))
+    mask = mirror_mask(found.surface, last)
+    polished = polish_point(found.objective, mask, settled, found.limits, on_kinks=_on_kinks(found, settled.x))
+    settled = polished.iterate
     gap = float(settled.value) - real[-1].loss
-    way = float(jnp.linalg.norm(settled.x - jnp.asarray(real[-1].x)))
-    allowed = allowed_gap(real, found.tolerance * way)
-    if int(settled.status) != CONVERGED:
-        ended = OUTCOMES[int(settled.status)]
-        why = f"the merged network was not settled: {ended}, gradient norm {float(settled.residual):.3g}"
-        return Verdict(Outcome.NOT_CONVERGED, (why,), None, gap)
-    if abs(gap) <= allowed:
-        return Verdict(Outcome.PERMUTATION_POINT, (), settled, gap)
+    ends = real[-2], real[-1]
+    way = float(jnp.linalg.norm(settled.x - last))
+    losses, distances = (ends[0].loss, ends[1].loss), (ends[0].distance, ends[1].distance)
+    allowed = allowed_gap(losses, distances, found.tolerance * way)
+    ending = decide(End(False, False, polished.critical, gap, allowed, growth))
+    if ending is Outcome.PERMUTATION_POINT:
+        return Verdict(ending, (), polished, unit * gap, growth)
+    if ending is Outcome.NOT_CONVERGED:
+        return Verdict(ending, (_uncritical(polished),), None, unit * gap, growth)
     jump = (
-        f"putting the distance to zero moves the loss from {real[-1].loss:.6g} to {float(merged.value):.6g} "
-        f"({float(settled.value):.6g} after settling); the path's own trend allows {allowed:.3g}"
+        f"putting the distance to zero moves the loss from {unit * real[-1].loss:.6g} to "
+        f"{unit * float(merged.value):.6g} ({unit * float(settled.value):.6g} after settling); the path's own trend "
+        f"allows {unit * allowed:.3g}"
     )
-    if exponent < CHANNEL_EXPONENT:
-        grows = f"|a_m - a_l| grows like distance^{exponent:.2f} over the last decade, to {gaps[-1]:.4g}"
-        return Verdict(Outcome.CHANNEL, (grows, jump), None, gap)
-    return Verdict(Outcome.JUMP, (jump,), None, gap)
+    reasons = (growth_text(growth), jump) if ending is Outcome.CHANNEL else (jump,)
+    return Verdict(ending, reasons, None, unit * gap, growth)
+
+
+def _uncritical(polished: Polished) -> str:
+    """Return why the merged network's point is not critical, with the numbers."""
+    ended, norm = OUTCOMES[int(polished.iterate.status)], float(polished.iterate.residual)
+    return (
+        f"the merged network was not settled ({ended}): its gradient norm {norm:.3g} is above its rounding "
+        f"{polished.rounding:.1e}, and a quadratic model sees a change of the loss by {polished.decrease:.2e} of "
+        f"{float(polished.iterate.value):.3e}"
+    )
 
 
 def mirror_solver(found: Found) -> Solver:
@@ -149,9 +157,10 @@ def mirror_solver(found: Found) -> Solver:
 
 def _point(found: Found, verdict: Verdict) -> PermutationPoint | None:
     """Return the permutation point, its gradient recomputed at the lifted parameters."""
-    if verdict.settled is None:
+    polished = verdict.polished
+    if polished is None:
         return None
-    theta = found.surface.coordinates.unrotate(verdict.settled.x)
+    theta = found.objective.theta(polished.iterate.x)
     parameters = to_numpy(found.layout.unflatten(theta))
     return PermutationPoint(
         layer=found.layer,
@@ -160,25 +169,29 @@ def _point(found: Found, verdict: Verdict) -> PermutationPoint | None:
         reduced=to_numpy(merge(parameters, found.neurons, *found.pair)),
         loss=float(_value(found.problem, theta)),
         gradient_norm=float(_gradient_norm(found.problem, theta)),
-        reduced_gradient_norm=float(verdict.settled.residual),
+        reduced_gradient_norm=float(polished.iterate.residual),
         shares=(0.5, 0.5),
         loss_gap=verdict.gap,
+        unpolished_gradient_norm=polished.before,
+        polish_distance=polished.distance,
+        gradient_rounding=polished.rounding,
         accuracy=found.problem.accuracy(parameters),
     )
 
 
 def _last_node(found: Found, verdict: Verdict) -> list[Node]:
     """Return the node at distance zero: merged incoming vectors, outgoing weights split as at the path's end."""
-    if verdict.settled is None:
+    if verdict.polished is None:
         return []
+    settled = verdict.polished.iterate
     places = found.surface.coordinates.outgoing_difference
     gap = jnp.asarray(found.trail.nodes[-1].x)[places]
     if found.settings.distance == "joint" or found.settings.distance == "tied":
         gap = jnp.zeros_like(gap)
-    x = verdict.settled.x.at[places].set(gap)
+    x = settled.x.at[places].set(gap)
     whole = Unconstrained(jnp.ones_like(x))
     there = evaluate(found.objective, whole, x, jnp.zeros_like(x[0]), found.limits.tolerance, "newton")
-    here = verdict.settled._replace(x=x, value=there.value, gradient=there.gradient)
+    here = settled._replace(x=x, value=there.value, gradient=there.gradient)
     return [node_of(here, 0.0, 0.0, float("nan"), kind="merged")]
 
 
@@ -210,22 +223,18 @@ def finish(found: Found) -> Path:
     """Build the `Path` from the trail: verdict, events, losses between the nodes, accuracies."""
     verdict = judge(found)
     nodes = [*found.trail.nodes, *_last_node(found, verdict)]
-    turn = found.surface.coordinates
-    thetas = np.asarray(_turned_back(turn, _padded(np.stack([node.x for node in nodes]))))[: len(nodes)]
+    turn, unit = found.surface.coordinates, found.units.loss
+    turned = np.asarray(_turned_back(turn, _padded(np.stack([node.x for node in nodes]))))[: len(nodes)]
+    thetas = turned * found.units.vector(dict(zip(found.layout.names, found.layout.shapes, strict=True)))
     parameters = found.layout.unflatten_numpy(thetas)
-    losses = np.array([node.loss for node in nodes])
+    losses = unit * np.array([node.loss for node in nodes])
     middles = _between(found.problem, thetas)
     point = _point(found, verdict)
     barrier = float(max(np.nanmax(losses), np.nanmax(middles), -np.inf if point is None else point.loss))
     excess = float(np.max(middles - np.maximum(losses[:-1], losses[1:])))
     deviation = max(0.0, excess) / barrier if barrier > 0 else 0.0
     # Below the tolerance times the longest chord, a loss between nodes is what the residuals leave open.
-    unresolved = found.tolerance * float(np.max(np.linalg.norm(np.diff(thetas, axis=0), axis=1)))
-    events: list[Event] = [*fold_events(found.trail), *convergence_events(found.trail, found.tolerance)]
-    events += maximum_events(found.objective, found.surface, found.trail, found.limits, found.solver)
-    if verdict.ending in (Outcome.CHANNEL, Outcome.JUMP):
-        last = found.trail.nodes[-1]
-        events.append(Event(verdict.ending, last.distance, last.loss, len(found.trail.nodes) - 1, verdict.reasons[0]))
+    unresolved = unit * found.tolerance * float(np.max(np.linalg.norm(np.diff(turned, axis=0), axis=1)))
     places = (found.surface.coordinates.outgoing_sum, found.surface.coordinates.outgoing_difference)
     outgoing = np.stack([np.linalg.norm(thetas[:, np.asarray(place)], axis=1) for place in places], axis=1)
     rows = [{name: array[k] for name, array in parameters.items()} for k in range(len(nodes))]
@@ -245,8 +254,8 @@ def finish(found: Found) -> Path:
         distances=column("distance"),
         losses=losses,
         gradient_norms=column("residual"),
-        full_gradient_norms=column("gradient"),
-        slopes=column("slope"),
+        full_gradient_norms=_full_norms(found, thetas, column("gradient")),
+        slopes=unit * column("slope"),
         curvatures=column("curvature"),
         iterations=column("iterations"),
         converged=(column("status") == CONVERGED) | (column("kind") == "merged"),
@@ -254,19 +263,42 @@ def finish(found: Found) -> Path:
         outgoing_norms=outgoing,
         accuracies=None if accuracies is None else np.array(accuracies, dtype=np.float64),
         parameters=parameters,
-        events=tuple(sorted(events, key=lambda event: -event.distance)),
+        events=_events(found, verdict),
         ending=verdict.ending,
         reasons=(*verdict.reasons, *kink_reason(found)),
         permutation_point=point,
         barrier=barrier,
-        continuous=verdict.ending is Outcome.PERMUTATION_POINT and excess <= max(RIPPLE * barrier, unresolved),
+        continuous=verdict.ending is Outcome.PERMUTATION_POINT and is_continuous(excess, barrier, unresolved),
         largest_deviation=deviation,
         tolerance=found.tolerance,
         evaluations={"iterations": found.trail.iterations, "hessian_products": found.trail.products},
         seconds=0.0,
         fingerprints=found.problem.fingerprint(rows[0]),
         problem=describe(found.problem),
+        start=found.start,
+        growth=verdict.growth,
+        warnings=start_warning(found.start),
+        units=found.units.arrays,
+        loss_unit=unit,
     )
+
+
+def _events(found: Found, verdict: Verdict) -> tuple[Event, ...]:
+    """Return all events, the largest distance first, their losses in the problem's own units."""
+    events: list[Event] = [*fold_events(found.trail), *convergence_events(found.trail, found.tolerance)]
+    events += maximum_events(found.objective, found.surface, found.trail, found.limits, found.solver)
+    if verdict.ending in (Outcome.CHANNEL, Outcome.RUNAWAY, Outcome.JUMP):
+        last = found.trail.nodes[-1]
+        events.append(Event(verdict.ending, last.distance, last.loss, len(found.trail.nodes) - 1, verdict.reasons[0]))
+    events = [replace(event, loss=found.units.loss * event.loss) for event in events]
+    return tuple(sorted(events, key=lambda event: -event.distance))
+
+
+def _full_norms(found: Found, thetas: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the norms of the full gradient in the problem's own units."""
+    if found.units.ordinary:
+        return known
+    return np.array([float(_gradient_norm(found.problem, jnp.asarray(theta))) for theta in thetas])
 
 
 def describe(problem: Problem) -> dict[str, object]:

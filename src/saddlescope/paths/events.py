@@ -1,4 +1,4 @@
-"""What happened on the way, read off the trail: folds, interior maxima, channels, non-convergence, jumps."""
+"""What happened on the way, read off the trail: folds, interior maxima, non-convergence."""
 
 from itertools import pairwise
 
@@ -8,9 +8,6 @@ from saddlescope.numerics.newton import CONVERGED, OUTCOMES
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.follow import Node, Trail
 from saddlescope.paths.result import Event
-
-# |a_m - a_l| ~ d^p with p below this over the last decade of distances: a channel to infinity (p = -1 in theory).
-CHANNEL_EXPONENT = -0.5
 
 
 def fold_events(trail: Trail) -> list[Event]:
@@ -49,11 +46,3 @@ def interior_maxima(nodes: tuple[Node, ...]) -> list[int]:
         if clear and here.slope < 0 < after.slope:
             found.append(k)
     return found
-
-
-def growth_exponent(distances: np.ndarray, gaps: np.ndarray) -> float:
-    """Return p of gaps ~ distances^p over the last decade of distances; NaN with fewer than three points."""
-    late = (distances <= 10.0 * distances[-1]) & (gaps > 0)
-    if late.sum() < 3:
-        return float("nan")
-    return float(np.polyfit(np.log(distances[late]), np.log(gaps[late]), 1)[0])

@@ -10,13 +10,14 @@ from jaxtyping import Array
 
 from saddlescope.arrays import Layout, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
-from saddlescope.numerics.continuation import Limits, Solver, evaluate, settle
+from saddlescope.numerics.continuation import Limits, Solver, evaluate
 from saddlescope.numerics.newton import DENSE_LIMIT
-from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.ending import Found, finish
 from saddlescope.paths.follow import Progress, distances_between, follow
 from saddlescope.paths.result import Path, PathSettings
+from saddlescope.paths.start import polish_start, start_of
+from saddlescope.paths.units import Units, units_of
 from saddlescope.precision import in_float64
 from saddlescope.problem.kinks import is_kinked
 from saddlescope.problem.kronecker import factors
@@ -29,9 +30,6 @@ DENSE_TOLERANCE = 1e-10
 
 # Large problems: this share of the tangential gradient norm that the first change of distance brings about.
 KRYLOV_TOLERANCE = 1e-4
-
-# A large network's start is polished by at most so many iterations.
-POLISH_ITERATIONS = 30
 
 # The longest single step of a correction, as a share of the norm of all parameters at the start.
 RADIUS = 0.05
@@ -81,21 +79,32 @@ def choose_solver(settings: PathSettings, problem: Problem, size: int) -> Solver
     return "creased" if creased else "newton"
 
 
-def _polish(objective: PairObjective, x: Array, limits: Limits, solver: Solver) -> Array:
-    """Return the minimum near x, found without any constraint; x itself when it is one already."""
-    linear: Solver = "krylov" if solver == "krylov" or x.shape[0] > DENSE_LIMIT else "newton"
-    if solver == "creased":
-        linear = solver
-    if linear == "krylov":  # a start that stays above the tolerance is reported as an event at the first node
-        limits = limits._replace(iterations=jnp.minimum(limits.iterations, POLISH_ITERATIONS))
-    return settle(objective, Unconstrained(jnp.ones_like(x)), x, jnp.asarray(0.0), limits, linear).x
-
-
 def _first_gradient(
     objective: PairObjective, surface: PairSurface, x: Array, distances: np.ndarray, limits: Limits
 ) -> float:
     """Return the tangential gradient norm right after the first change of distance, before any correction."""
     return float(evaluate(objective, surface, x, jnp.asarray(distances[1]), limits.tolerance, "krylov").residual)
+
+
+def _objective(
+    problem: Problem,
+    coordinates: PairCoordinates,
+    layout: Layout,
+    units: Units,
+    start: dict[str, np.ndarray],
+    solver: Solver,
+) -> PairObjective:
+    """Return the problem as the solvers see it; large networks get a preconditioner and products in float32."""
+    vector = unit = None
+    if not units.ordinary:
+        vector = jnp.asarray(units.vector(dict(zip(layout.names, layout.shapes, strict=True))))
+        unit = jnp.asarray(units.loss)
+    objective = PairObjective(problem, coordinates, units=vector, loss_unit=unit)
+    if solver != "krylov" or not isinstance(problem.network, Perceptron):
+        return objective
+    theta = objective.theta(coordinates.rotate(layout.flatten(start)))
+    single = problem.in_single() if layout.size > DENSE_LIMIT else None
+    return PairObjective(problem, coordinates, factors(problem, theta), single, vector, unit)
 
 
 @in_float64
@@ -143,29 +152,26 @@ def find_path(
     require_finite(parameters, "the starting point")
     neurons = network.neurons(layer)
     homogeneous = network.homogeneous(layer)
-    start = to_numpy(parameters)
+    layout = Layout.of(parameters)
+    units = units_of(problem, layout.names)
+    start = units.scaled(to_numpy(parameters))
     if pair is None:
         pair = most_similar_pair(start, neurons, homogeneous=homogeneous)
     neurons.check_pair(start, *pair)
     pair = (min(pair), max(pair))
-    layout = Layout.of(start)
     if homogeneous:
         start = to_numpy(fix_scale(start, neurons, units=pair))
 
     coordinates = PairCoordinates.of(neurons, layout, pair)
     solver = choose_solver(settings, problem, layout.size)
-    theta = layout.flatten(start)
-    factored = solver == "krylov" and isinstance(network, Perceptron)
-    objective = PairObjective(problem, coordinates)
-    if factored:
-        single = problem.in_single() if layout.size > DENSE_LIMIT else None
-        objective = PairObjective(problem, coordinates, factors(problem, theta), single)
-    x = coordinates.rotate(theta)
+    objective = _objective(problem, coordinates, layout, units, start, solver)
+    given = x = coordinates.rotate(layout.flatten(start))
     tolerance = settings.tolerance or DENSE_TOLERANCE
     radius = RADIUS * float(jnp.linalg.norm(x))
     limits = Limits(jnp.asarray(tolerance), jnp.asarray(radius), jnp.asarray(settings.max_iterations))
     if settings.polish:
-        x = _polish(objective, x, limits, solver)
+        x = polish_start(objective, x, limits, solver)
+    began_at = start_of(objective, given, x, polished=settings.polish)
     if homogeneous:  # polishing may have moved the scale
         moved = layout.unflatten_numpy(np.asarray(coordinates.unrotate(x)))
         x = coordinates.rotate(layout.flatten(fix_scale(moved, neurons, units=pair)))
@@ -181,8 +187,6 @@ def find_path(
         tolerance = KRYLOV_TOLERANCE * _first_gradient(objective, surface, x, distances, limits)
         limits = limits._replace(tolerance=jnp.asarray(tolerance))
     trail = follow(objective, surface, x, distances, limits, solver, progress)
-    found = Found(
-        problem, objective, surface, trail, limits, solver, layout, neurons, layer, pair, settings, float(tolerance)
-    )
-    path = finish(found)
+    numbers = (layout, neurons, layer, pair, settings, float(tolerance), units, began_at)
+    path = finish(Found(problem, objective, surface, trail, limits, solver, *numbers))
     return replace(path, seconds=time.perf_counter() - began)

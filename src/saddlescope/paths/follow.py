@@ -4,7 +4,7 @@ Everything here is in pair coordinates and in float64; `find` turns it into a `P
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +28,7 @@ from saddlescope.paths.constraint import PairObjective, PairSurface
 
 Progress = Callable[[int, int, str], None]
 
-# Weights this many times larger than at the start mean that the branch runs off to infinity.
+# A branch whose weights are this many times larger than at the start is left; whether it is a channel, `decide` says.
 RUNAWAY = 30.0
 
 # A branch that misses its tolerance at this many asked distances in a row is given up.
@@ -61,6 +61,7 @@ class Trail:
     nodes: tuple[Node, ...]
     folds: tuple[tuple[float, float], ...]  # distance, and how far the descent moved the parameters
     stopped: str | None
+    ran_away: bool  # it stopped because weights passed the bound
     iterations: int
     products: int
 
@@ -89,7 +90,7 @@ def node_of(iterate: Iterate, distance: float, slope: float, curvature: float, *
 def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
     """Return the points of the descent at fixed distance by which a fold is left, from the last good prediction on.
 
-    Points closer together than a 200th of the way are thinned out.
+    Points closer together than a 200th of the way are thinned out. Residuals are measured at each that is kept.
     """
     _, points, values, count = descend(objective, surface, leg.leap_from, leg.leap_d, limits, solver)
     xs, losses = np.asarray(points)[: int(count)], np.asarray(values)[: int(count)]
@@ -98,8 +99,12 @@ def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Lim
     for k in range(len(xs)):
         if not kept or way[k] - way[kept[-1]] > way[-1] / BRIDGE or (k == len(xs) - 1 and way[k] > way[kept[-1]]):
             kept.append(k)
-    nan, distance = float("nan"), float(leg.leap_d)
-    return [Node(xs[k], distance, float(losses[k]), nan, nan, nan, nan, 0, MAX_STEPS, "bridge") for k in kept]
+    nan, nodes = float("nan"), []
+    for k in kept:
+        there = evaluate(objective, surface, jnp.asarray(xs[k]), leg.leap_d, limits.tolerance, solver)
+        here = node_of(there, float(leg.leap_d), nan, nan, kind="bridge")
+        nodes.append(replace(here, x=xs[k], loss=float(losses[k]), iterations=0, status=MAX_STEPS))
+    return nodes
 
 
 def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
@@ -122,14 +127,18 @@ def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Li
     return nodes
 
 
+def _has_run_away(nodes: list[Node], start: float) -> bool:
+    """Return whether the parameters' norm has passed `RUNAWAY` times that at the start; NaN has not."""
+    return float(np.linalg.norm(nodes[-1].x)) / start > RUNAWAY
+
+
 def _gives_up(nodes: list[Node], start: float) -> str | None:
     """Return why following the branch further makes no sense, or None."""
     last = nodes[-1]
     if last.status == NON_FINITE:
         return "the loss or the gradient is not finite"
-    growth = float(np.linalg.norm(last.x)) / start
-    if growth > RUNAWAY:
-        return f"the weights have grown {growth:.3g}-fold"
+    if _has_run_away(nodes, start):
+        return f"the weights have grown {float(np.linalg.norm(last.x)) / start:.3g}-fold"
     recent = [node for node in nodes if node.kind == "asked"][-PATIENCE:]
     if len(recent) == PATIENCE and all(node.status != CONVERGED for node in recent):
         return f"the tolerance was missed at {PATIENCE} distances in a row ({OUTCOMES[last.status]})"
@@ -167,8 +176,8 @@ def follow(
             progress(k, len(distances) - 1, f"distance {distance:.2e}, loss {nodes[-1].loss:.4e}")
         why = _gives_up(nodes, start)
         if why is not None:
-            return Trail(tuple(nodes), tuple(folds), why, iterations, products)
-    return Trail(tuple(nodes), tuple(folds), None, iterations, products)
+            return Trail(tuple(nodes), tuple(folds), why, _has_run_away(nodes, start), iterations, products)
+    return Trail(tuple(nodes), tuple(folds), None, False, iterations, products)
 
 
 def mirror_mask(surface: PairSurface, x: Array) -> Array:

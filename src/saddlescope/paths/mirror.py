@@ -46,7 +46,7 @@ def position(path: Path, t: float) -> dict[str, np.ndarray]:
             "this path has no permutation point, so gamma ends at t = 1/4",
             name="ending",
             value=path.ending,
-            advice=path.ending.advice,
+            advice=path.advice,
         )
     share = 4.0 * (t - 0.25)
     start = _at_node(path, 0.25)

@@ -33,6 +33,7 @@ MARKS = {
     Outcome.INTERIOR_MAXIMUM: ("^", GREEN, "interior maximum"),
     Outcome.NOT_CONVERGED: ("x", GREY, "not converged"),
     Outcome.CHANNEL: ("s", RED, "channel to infinity"),
+    Outcome.RUNAWAY: ("P", RED, "weights run away"),
     Outcome.JUMP: ("D", RED, "jump"),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from saddlescope.errors import UNREADABLE, NeuronsError, RecordError
 from saddlescope.outcomes import Outcome
-from saddlescope.paths.result import Event, Path, PathSettings, PermutationPoint
+from saddlescope.paths.result import Event, Growth, Path, PathSettings, PermutationPoint, Start
 from saddlescope.symmetry.neurons import Neurons, Slice
 
 FORMAT = (1, 0)
@@ -70,7 +70,7 @@ def document(path: Path) -> dict[str, Any]:
             "format": list(FORMAT),
             "kind": "path",
             "ending": path.ending,
-            "advice": path.ending.advice,
+            "advice": path.advice,
             "reasons": path.reasons,
             "pair": path.pair,
             "settings": asdict(path.settings),
@@ -81,6 +81,11 @@ def document(path: Path) -> dict[str, Any]:
             "fingerprints": path.fingerprints,
             "versions": path.versions,
             "problem": path.problem,
+            "start": None if path.start is None else asdict(path.start),
+            "growth": None if path.growth is None else asdict(path.growth),
+            "warnings": path.warnings,
+            "units": path.units,
+            "loss_unit": path.loss_unit,
             **{name: getattr(path, name) for name in SCALARS},
         },
         exact=True,
@@ -143,6 +148,7 @@ def rebuild(document: dict[str, Any], stored: dict[str, np.ndarray]) -> Path:
             fingerprints=document["fingerprints"],
             versions=document["versions"],
             problem=document["problem"],
+            **_later(document),
         )
     except (*UNREADABLE, NeuronsError) as error:
         raise RecordError("a stored path is incomplete or damaged", name="field", value=error) from error
@@ -165,6 +171,20 @@ def _require(name: str, value: Any, kinds: tuple[type, ...]) -> None:
     if not isinstance(value, kinds) or isinstance(value, bool):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name} is {value!r}, not {expected}")
+
+
+def _later(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that records of the first version do not have, where the document has them."""
+    found: dict[str, Any] = {}
+    for name, kind in (("start", Start), ("growth", Growth)):
+        if document.get(name) is not None:
+            found[name] = kind(**{key: _number(value) for key, value in document[name].items()})
+    if "warnings" in document:
+        found["warnings"] = tuple(document["warnings"])
+    if "units" in document:
+        found["units"] = {name: float(unit) for name, unit in document["units"].items()}
+        found["loss_unit"] = float(document["loss_unit"])
+    return found
 
 
 def _number(value: Any) -> Any:
