@@ -29,9 +29,9 @@ from critical_networks import Critical, copied, critical, problem_of, signs
 from saddlescope.arrays import Layout
 from saddlescope.critical.certify import certify
 from saddlescope.critical.groups import CLOSE, Embedding
+from saddlescope.critical.reduced import Reduced, reduced_hessian
 from saddlescope.critical.result import Certificate, Group
 from saddlescope.critical.scene import coupling_of, scene_of
-from saddlescope.critical.symmetric import Reduced, reduced_hessian
 from saddlescope.precision import float64
 from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
