@@ -24,7 +24,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "paths": "result constraint follow events maxima mirror ending find together",
-        "critical": "result groups exchange reduced refine flat twins scene symmetric words signs zero certify lifted along enclosure proof",
+        "critical": "result groups exchange reduced refine flat twins scene symmetric words signs zero certify lifted "
+        "along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb reduce",
         "training": "train students",

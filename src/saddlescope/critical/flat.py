@@ -179,7 +179,7 @@ def _holds(part: Float[np.ndarray, "samples columns"], row: Float[np.ndarray, " 
     return bool((np.abs(part @ row) <= slack * (np.abs(part) @ np.abs(row))).all())
 
 
-def input_rows(problem: Problem, relations: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows size"]:
+def input_rows(problem: Problem, relations: Float[np.ndarray, "relations columns"]) -> Float[np.ndarray, "rows size"]:
     """Return, for every unit of the first layer and every relation between the inputs, the weights along it."""
     network = problem.network
     layout, inputs, rows = network.layout, network.widths[0], []

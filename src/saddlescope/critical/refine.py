@@ -76,10 +76,10 @@ class RefinedPoint:
         return float(np.linalg.norm(self.gradient_rounding))
 
     def drift(self, quantity: Callable[[np.ndarray], np.ndarray], here: np.ndarray) -> np.ndarray:
-        """Return how much a quantity of x may change on the way to the exact critical point, entry by entry."""
+        """Return what a quantity of x changes on the way to the exact critical point, at most, with its sign."""
         if self.factor == 0.0 or not self.way.any():
             return np.zeros_like(here)
-        return self.factor * np.abs(quantity(self.x + self.way) - here)
+        return self.factor * (quantity(self.x + self.way) - here)
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,14 @@ def _is_rounding(gradient: np.ndarray, noise: np.ndarray, times: float = ROUNDIN
 def _gradient_rounding(reduced: Reduced, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Return the rounding of every entry of the gradient, measured against float32.
 
-    The largest of three runs, at x and at two points within its rounding: one alone may have been lucky.
+    Root mean square of three runs, at x and at two points within its rounding: one alone may have been lucky.
     """
     coarse, x32 = in_32(reduced, x)
     generator, runs = np.random.default_rng(0), []
     for size in (0.0, 2.0**-24, 2.0**-24):
         near = np.asarray(x32) * (1.0 + size * generator.choice([-1.0, 1.0], len(x)))
         runs.append(entry_rounding(gradient, reduced_value_and_gradient(coarse, near.astype(np.float32))[1]))
-    return np.max(runs, axis=0)
+    return np.sqrt(np.mean(np.square(runs), axis=0))
 
 
 def _rounding(reduced: Reduced, x: np.ndarray, hessian: np.ndarray, gradient: np.ndarray) -> tuple[Any, Any]:

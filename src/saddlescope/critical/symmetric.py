@@ -40,11 +40,15 @@ def dense_inertia(
         hessian: symmetric up to rounding.
         null: linearly independent rows.
         rounding: bound on each entry's rounding.
-        drift: bound on each entry's change on the way to the exact critical point.
+        drift: how the matrix changes on the way to the exact critical point, at most.
     """
     scale = natural_scale(hessian, rounding)
     scaled = scale[:, None] * (0.5 * (hessian + hessian.T)) * scale
-    errors = [float(np.linalg.norm(scale[:, None] * error * scale)) for error in (rounding, drift)]
+    change = scale[:, None] * (0.5 * (drift + drift.T)) * scale
+    errors = [
+        float(np.linalg.norm(scale[:, None] * rounding * scale)),
+        float(np.linalg.norm(change, 2)) if np.isfinite(change).all() else float("inf"),
+    ]
     residuals = np.zeros(0)
     if len(null):
         rows = null / scale

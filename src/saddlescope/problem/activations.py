@@ -8,6 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf as error_function
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from saddlescope.errors import SettingsError
@@ -35,24 +36,24 @@ class Activation:
 
 
 @jax.custom_jvp
-def _tanh(z: Array) -> Array:
+def _tanh(z: ArrayLike) -> Array:
     return jnp.tanh(z)
 
 
 @jax.custom_jvp
-def _sech2(z: Array) -> Array:
+def _sech2(z: ArrayLike) -> Array:
     """1 / cosh(z)^2."""
     u = jnp.exp(-2.0 * jnp.abs(z))
     return 4.0 * u / ((1.0 + u) * (1.0 + u))
 
 
 @jax.custom_jvp
-def _sigmoid(z: Array) -> Array:
+def _sigmoid(z: ArrayLike) -> Array:
     return jax.nn.sigmoid(z)
 
 
 @jax.custom_jvp
-def _bell(z: Array) -> Array:
+def _bell(z: ArrayLike) -> Array:
     """The sigmoid's derivative, 1 / (4 cosh(z/2)^2)."""
     u = jnp.exp(-jnp.abs(z))
     return u / ((1.0 + u) * (1.0 + u))
