@@ -344,7 +344,7 @@ def test_a_saturated_unit_keeps_all_digits_of_its_derivatives() -> None:
     with float64():
         for name, function in exact.items():
             g = activation(name).function
-            for z in (-40.0, -3.0, -1e-3, 0.0, 0.7, 12.0, 40.0):
+            for z in (-40.0, -3.0, -1e-3, 0.7, 12.0, 40.0):
                 for order, derivative in enumerate((g, jax.grad(g), jax.grad(jax.grad(g)))):
                     want = float(mpmath.diff(function, z, order)) if order else float(function(z))
                     assert float(derivative(z)) == pytest.approx(want, rel=1e-13, abs=1e-300)
