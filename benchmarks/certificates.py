@@ -1,12 +1,15 @@
 """Certificates of random critical points with known answers; and what they cost as networks grow.
 
-    python benchmarks/certificates.py [--cases 70] [--growth] > benchmarks/results/certificates.txt
+    python benchmarks/certificates.py [--cases 70] [--disturbed 32] [--growth] > benchmarks/results/certificates.txt
 
 Each case is a critical point made in extended precision (tests/references/critical_networks.py): a small network whose
 targets are its outputs minus a residual orthogonal to the Jacobian's columns, some units copied with random shares. The
 known answer is the count of signs of the dense Hessian, computed by hand-written dual numbers in long double without
 JAX; where its eigenvalues leave no clear gap around zero, the truth is unclear and the case only counts as such. A
 case is wrong if the certificate names another index or nullity, or another verdict than they allow.
+
+--disturbed: each point is first moved by 1e-3 to 1e-9 of its parameters' natural size. A certificate then belongs to
+the critical point that it names; the truth is the count of signs there, and the gradient must be rounding.
 
 --growth: seconds and peak memory of what one pair of copies adds, by closed form and by the exchange's Hessian
 products, and of the whole dense Hessian's eigenvalues; each with its float32 run where it has one, each in its own
@@ -19,19 +22,20 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "references"))
-from critical_networks import Critical, copied, critical, problem_of, signs
+from critical_networks import Critical, copied, critical, gradient_and_hessian, moved, problem_of, signs
 
 from saddlescope.arrays import Layout
 from saddlescope.critical.certify import certify
 from saddlescope.critical.groups import CLOSE, Embedding
+from saddlescope.critical.reduced import Reduced, reduced_hessian
 from saddlescope.critical.result import Certificate, Group
 from saddlescope.critical.scene import coupling_of, scene_of
-from saddlescope.critical.symmetric import Reduced, reduced_hessian
 from saddlescope.precision import float64
 from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
@@ -99,6 +103,29 @@ def random_case(row: tuple, seed: int) -> Critical:
     return point
 
 
+def disturbed(point: Critical, seed: int) -> tuple[Critical, int]:
+    """Return the point moved by 10^-k of its parameters' natural size, and k from 3 to 9."""
+    generator = np.random.default_rng(seed)
+    exponent = int(generator.integers(3, 10))
+    size = np.concatenate([np.full(value.size, point.units.get(name, 1.0)) for name, value in point.parameters.items()])
+    return moved(point, 10.0**-exponent * size * generator.normal(size=len(size))), exponent
+
+
+def outcome_beside(point: Critical, found: Certificate) -> str:
+    """Return the outcome of a certificate that names a critical point of its own."""
+    if found.verdict.value == "not-critical":
+        return "wrong" if found.index is not None or found.nullity is not None else "not critical"
+    there = replace(point, parameters=found.point)
+    if found.index is not None or found.nullity is not None:
+        gradient, hessian = (part.astype(float) for part in gradient_and_hessian(there))
+        scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
+        theta = np.concatenate([np.abs(value).ravel() for value in found.point.values()])
+        rounding = 4 * np.finfo(float).eps * np.linalg.norm(scale * (np.abs(hessian) @ theta))  # of the parameters
+        if np.linalg.norm(scale * gradient) > rounding:
+            return "wrong"
+    return outcome(found, signs(there))
+
+
 def outcome(found: Certificate, truth: tuple[int, int] | None) -> str:
     """Return "right", "undecided", "unclear" or "wrong"."""
     if truth is None:
@@ -116,45 +143,55 @@ def outcome(found: Certificate, truth: tuple[int, int] | None) -> str:
     return "undecided" if found.index is None or found.nullity is None or kind == "undecided" else "right"
 
 
-def run_cases(cases: int) -> None:
-    """Print the table of outcomes, and every case that is wrong."""
+WORDS = ("right", "undecided", "wrong", "unclear", "not critical")
+
+
+def run_cases(cases: int, *, beside: bool = False) -> None:
+    """Print the table of outcomes, and every case that is wrong; ``beside``: of disturbed points."""
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     kinds: collections.Counter = collections.Counter()
     began = time.perf_counter()
     for number, row in enumerate(ROWS):
         for k in range(cases):
             point = random_case(row, 1000 * number + k)
+            names = groups_of(point)
+            if beside:
+                point, exponent = disturbed(point, 7 * k + number)
+                names = ["all", f"moved by 1e-{exponent}", f"outputs {point.widths[-1]}", *names[2:4]]
             found = certify(problem_of(point), point.parameters)
-            truth = signs(point)
-            word = outcome(found, truth)
+            word = outcome_beside(point, found) if beside else outcome(found, signs(point))
             if word == "wrong":
-                print("WRONG", row, 1000 * number + k, point.copies, truth, found.index_range, found.nullity_range)
+                print(
+                    "WRONG", row, 1000 * number + k, point.copies, signs(point), found.index_range, found.nullity_range
+                )
                 print("     ", found.verdict, found.reasons, found.methods)
-            most = max((len(shares) for _, _, shares in point.copies), default=1)
-            groups = [
-                "all",
-                f"outputs {point.widths[-1]}",
-                f"hidden layers {len(point.widths) - 2}",
-                f"activation {point.activation}",
-                f"copies at most {most}",
-                f"bias {'yes' if point.bias else 'no'}",
-                f"groups {len(point.copies)} in {len({layer for layer, _, _ in point.copies})} layers",
-                "loss zero" if found.loss < 1e-25 else "loss nonzero",
-                "a share of 0" if any(0.0 in shares for _, _, shares in point.copies) else "no share of 0",
-            ]
-            for name in groups:
+            if not beside:
+                names.append("loss zero" if found.loss < 1e-25 else "loss nonzero")
+            for name in names:
                 counts[name][word] += 1
             kinds[found.verdict.value] += 1
         print(f"row {number + 1} of {len(ROWS)}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    print(f"{'':24}{'cases':>7}{'right':>7}{'undecided':>11}{'wrong':>7}{'truth unclear':>15}")
+    print(f"{'':24}{'cases':>7}" + "".join(f"{word:>14}" for word in WORDS))
     for name in sorted(counts):
-        row_counts = counts[name]
-        print(
-            f"{name:24}{sum(row_counts.values()):7d}{row_counts['right']:7d}{row_counts['undecided']:11d}"
-            f"{row_counts['wrong']:7d}{row_counts['unclear']:15d}"
-        )
+        total = sum(counts[name].values())
+        print(f"{name:24}{total:7d}" + "".join(f"{counts[name][word]:14d}" for word in WORDS))
     print("verdicts:", ", ".join(f"{name} {count}" for name, count in sorted(kinds.items())))
     print(f"{time.perf_counter() - began:.0f} s in one process, compilation included")
+
+
+def groups_of(point: Critical) -> list[str]:
+    """Return the rows of the table that a case counts in."""
+    most = max((len(shares) for _, _, shares in point.copies), default=1)
+    return [
+        "all",
+        f"outputs {point.widths[-1]}",
+        f"hidden layers {len(point.widths) - 2}",
+        f"activation {point.activation}",
+        f"copies at most {most}",
+        f"bias {'yes' if point.bias else 'no'}",
+        f"groups {len(point.copies)} in {len({layer for layer, _, _ in point.copies})} layers",
+        "a share of 0" if any(0.0 in shares for _, _, shares in point.copies) else "no share of 0",
+    ]
 
 
 # What it costs. Each measurement runs in its own process: peak memory is the process's own.
@@ -223,6 +260,9 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=70, help="random cases for each of the rows")
+    parser.add_argument(
+        "--disturbed", type=int, default=0, help="random cases of each row, moved off the critical point"
+    )
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--without-mnist", action="store_true", help="leave out the largest network of --growth")
     parser.add_argument("--measure", choices=["closed-form", "exchange", "dense"])
@@ -232,6 +272,8 @@ def main() -> None:
         measure(tuple(int(width) for width in options.widths.split(",")), options.measure)
     elif options.growth:
         run_growth(largest=not options.without_mnist)
+    elif options.disturbed:
+        run_cases(options.disturbed, beside=True)
     else:
         run_cases(options.cases)
 

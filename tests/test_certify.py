@@ -335,16 +335,14 @@ def descended(point: Critical) -> Critical:
     return point
 
 
-def test_cross_entropy_has_the_null_directions_of_its_softmax_neither_named_nor_denied() -> None:
+def test_cross_entropy_has_the_null_directions_of_its_softmax() -> None:
     """A vector added to every logit's weights changes nothing: 2 + 1 null directions with 2 inputs and biases."""
     generator = np.random.default_rng(0)
     start = replace(critical((2, 3), samples=60), loss="cross_entropy", targets=generator.integers(0, 3, 60))
     point = descended(start)
     assert signs(point) == (0, 3)
-    found = certify(problem_of(point), point.parameters)
-    agree(point, found, decided=False)
-    assert found.verdict == Kind.UNDECIDED
-    assert found.nullity_range == (0, 3)
+    found = check(point)
+    assert {one.kind: one.count for one in found.flat} == {"softmax shift": 3}
 
 
 def test_cross_entropy_with_weight_decay_is_decided() -> None:
@@ -438,7 +436,7 @@ def test_where_no_critical_point_can_be_pinned_down_nothing_is_flat_for_certain(
 
 @pytest.mark.parametrize("level", [12.0, 20.0, 40.0])
 def test_a_saturated_unit_is_not_flat_for_certain(level: float) -> None:
-    """Its derivatives are zero in float64, not in truth: 1 - tanh(40)^2 = 7e-35."""
+    """1 - tanh(40)^2 = 7e-35, not zero. At 40 the signs are (2, 1), with copies (6, 3): 100 digits, Newton's method."""
     point = critical((2, 3, 2), seed=1)
     parameters = dict(point.parameters) | {"0.bias": np.array([0.3, level, -0.5])}
     point = replace(point, parameters=parameters, inputs=np.clip(point.inputs, -1.5, 1.5))
@@ -446,9 +444,11 @@ def test_a_saturated_unit_is_not_flat_for_certain(level: float) -> None:
     for one, transfers in ((point, 0), (copied(point, 1, 1, (0.2, 0.3, 0.5)), 2)):
         found = certify(problem_of(one), one.parameters)
         assert found.nullity_range[0] == transfers
-        assert found.nullity_range[1] >= 3 + transfers
         assert all(flat.kind != "unused" for flat in found.flat)
-        assert found.verdict == Kind.UNDECIDED
+        if level == 40.0:
+            index, nullity = (6, 3) if transfers else (2, 1)
+            assert found.index_range[0] <= index <= found.index_range[1]
+            assert found.nullity_range[0] <= nullity <= found.nullity_range[1]
 
 
 def test_weights_of_a_feature_that_is_always_zero_are_unused_with_all_copies() -> None:
@@ -612,17 +612,21 @@ def test_mistakes_are_refused_with_their_value(pair: Critical) -> None:
 
 
 def test_the_words_of_a_verdict() -> None:
-    def said(*counts: int, zero: bool = False, pinned: bool = True) -> tuple[Kind, str]:
-        kind, reasons = verdict(Inertia(*counts), global_minimum=zero, pinned=pinned)
+    def said(*counts: int, zero: bool = False, loose: tuple[str, ...] = ()) -> tuple[Kind, str]:
+        kind, reasons = verdict(Inertia(*counts), global_minimum=zero, loose=loose)
         return kind, "; ".join(reasons)
 
     assert said(0, 0, 5, 0) == (Kind.STRICT_MINIMUM, "all eigenvalues are positive beyond the bound")
     assert said(0, 2, 5, 0)[0] == Kind.MINIMUM
     assert said(2, 0, 5, 0) == (Kind.SADDLE, "2 negative eigenvalues beyond the bound")
-    assert said(1, 0, 5, 3) == (Kind.SADDLE, "1 negative eigenvalue beyond the bound, at most 4")
+    assert said(1, 0, 5, 3) == (Kind.SADDLE, "at least 1 negative eigenvalue beyond the bound, at most 4")
     assert said(0, 0, 5, 1) == (Kind.UNDECIDED, "1 eigenvalue lies within the bound around 0: no sign")
-    assert said(0, 0, 5, 0, pinned=False)[0] == Kind.UNDECIDED
-    assert "at this very point" in said(1, 0, 5, 0, pinned=False)[1]
+    kind, text = said(0, 2, 5, 0, loose=("zero share",))
+    assert kind == Kind.UNDECIDED
+    assert "zero share" in text
+    assert "second order only" in text
+    assert said(1, 2, 5, 0, loose=("zero share",))[0] == Kind.SADDLE
+    assert said(0, 2, 5, 0, zero=True, loose=("zero loss",))[0] == Kind.MINIMUM
     assert said(0, 1, 5, 3, zero=True)[0] == Kind.MINIMUM
     assert said(0, 0, 5, 0, zero=True)[0] == Kind.STRICT_MINIMUM
     kind, text = said(0, 0, 5, 3, zero=True)

@@ -8,10 +8,10 @@ import numpy as np
 from saddlescope.arrays import Layout
 from saddlescope.critical.certify import DENSE_LIMIT
 from saddlescope.critical.groups import Embedding
-from saddlescope.critical.result import Inertia
-from saddlescope.critical.symmetric import Reduced, in_32, reduced_gradient, reduced_hessian
+from saddlescope.critical.reduced import Reduced, in_32, reduced_gradient, reduced_hessian
+from saddlescope.critical.symmetric import dense_inertia
 from saddlescope.errors import SettingsError
-from saddlescope.numerics.spectrum import dense_spectrum, rounding_bound
+from saddlescope.numerics.spectrum import entry_rounding
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 
@@ -82,8 +82,8 @@ def certify_along(problem: Problem, path: Any, *, count: int = 10) -> Along:
         gradient = reduced_gradient(reduced, theta)
         before, after = thetas[asked[max(k - 1, 0)]], thetas[asked[min(k + 1, len(asked) - 1)]]
         hessian = reduced_hessian(reduced, theta)
-        values, bounds = dense_spectrum(hessian, rounding_bound(hessian, reduced_hessian(*in_32(reduced, theta))))
-        index = Inertia.of(values, bounds).index
+        rounding = entry_rounding(hessian, reduced_hessian(*in_32(reduced, theta)))
+        index = dense_inertia(hessian, np.zeros((0, len(theta))), rounding, np.zeros_like(hessian)).inertia.index
         angles = (_angle(gradient, after - before), _angle(gradient, _incoming_gap(layout, path, theta)))
         rows.append((*index, *angles, float(np.linalg.norm(gradient))))
     table = np.array(rows)

@@ -2,18 +2,30 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from saddlescope.arrays import from_user, require_finite, to_numpy
+from saddlescope.critical.flat import dependent_inputs
 from saddlescope.critical.groups import CLOSE
+from saddlescope.critical.refine import RefinedPoint, refine_dense, refine_free
 from saddlescope.critical.result import Certificate, Inertia, Kind
 from saddlescope.critical.scene import Scene, kink, scene_of
-from saddlescope.critical.signs import Signs, find_signs
-from saddlescope.critical.symmetric import Settled, settle_dense, settle_free
-from saddlescope.critical.words import KINKED, NOT_SHOWN, PROBABLE, ROUNDED, disagreement, tolerance_words, verdict
+from saddlescope.critical.signs import CONSTANT, Signs, find_signs
+from saddlescope.critical.symmetric import dense_inertia
+from saddlescope.critical.words import (
+    KINKED,
+    NOT_SHOWN,
+    PROBABLE,
+    ROUNDED,
+    UNREFINED,
+    disagreement,
+    tolerance_words,
+    verdict,
+)
+from saddlescope.critical.zero import is_zero
 from saddlescope.errors import SettingsError
 from saddlescope.precision import in_float64
 from saddlescope.problem.activations import activation
@@ -29,11 +41,14 @@ CHECK_LIMIT = 400
 # A point counts as critical if a quadratic model sees less than this share of the loss left to win or lose.
 CRITICAL = 1e-4
 
-# A loss below this share of the mean squared output is zero to rounding.
-ZERO = 1e-28
+# Near-copies are merged at these tolerances, too; the nearest critical point that is reached counts.
+MERGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
-# So is a residual below this share of the median target.
-MET = 1e-13
+# Of critical points about as near as the nearest (within this factor) the one with most copies counts.
+ABOUT = 10.0
+
+# Flat directions of these kinds a symmetry of the network or the loss explains.
+BY_SYMMETRY = ("outgoing transfer", "scaling", "linear layers", "softmax shift")
 
 
 @in_float64
@@ -87,30 +102,89 @@ def certify(
         )
     problem.network.check(given)
     require_finite(given, "the point")
-    coarse = any(from_user(value, name).dtype.itemsize < 8 for name, value in given.items())
-    scene = scene_of(problem, to_numpy(given), close)
-    reasons = list(scene.reasons)
-    dense = scene.parts.size <= dense_limit
-    settled, way = (settle_dense(scene.reduced, scene.x), None) if dense else settle_free(scene.reduced, scene.x)
-    on_kink = kink(scene, scene.parameters) or (kink(scene, scene.at(settled.x)) if settled.distance > 0 else None)
-    zero = _is_zero(scene, settled.first_loss)
-    critical = _is_critical(settled, gradient_tolerance) or (zero and gradient_tolerance is None)
-    if coarse and not critical:
+    start = to_numpy(given)
+    reading = _nearest(problem, start, close, dense_limit)
+    scene, point, reasons = reading.scene, reading.point, list(reading.scene.reasons)
+    on_kink = kink(scene, scene.parameters) or (kink(scene, scene.at(point.x)) if reading.distance > 0 else None)
+    zero = is_zero(problem, start)
+    critical = _is_critical(reading, gradient_tolerance) or (zero and gradient_tolerance is None)
+    if not critical and any(from_user(value, name).dtype.itemsize < 8 for name, value in given.items()):
         reasons.append("the point is stored in less than float64: rounding alone leaves a gradient; refine it first")
-    check = sum(value.size for value in scene.parameters.values()) <= check_limit
+    check = sum(value.size for value in start.values()) <= check_limit
     signs = None
-    if critical and on_kink is None:
-        signs = find_signs(scene, settled, way, zero=zero, check=check, steps=steps, seed=seed)
-    found = _Findings(scene, settled, signs, on_kink, critical, zero, tuple(reasons), gradient_tolerance)
+    if critical and on_kink is None and point.converged:
+        signs = find_signs(scene, point, zero=zero, check=check, steps=steps, seed=seed)
+    found = _Findings(reading, signs, on_kink, critical, zero, tuple(reasons), gradient_tolerance)
     return _write(found, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The point with copies merged at one tolerance, and the critical point that is reached from there."""
+
+    scene: Scene
+    point: RefinedPoint
+    first_loss: float  # at the point given
+    first_norm: float
+    distance: float  # from the point given, in all parameters
+    relative: float  # the same in natural units, as a share of the parameters
+
+    @property
+    def merged(self) -> int:
+        """How many units are copies of others."""
+        return sum(len(group.units) - 1 for group in self.scene.groups)
+
+
+def _nearest(problem: Problem, start: dict[str, np.ndarray], close: float, dense_limit: int) -> _Reading:
+    """Return the reading whose critical point is nearest; the first one if none is reached."""
+    start = {name: start[name] for name in problem.network.layout.names}
+    relations = dependent_inputs(problem) if isinstance(problem.network, Perceptron) else None
+    scenes: list[Scene] = []
+    for tolerance in (close, *(value for value in MERGES if value > close)):
+        scene = scene_of(problem, start, tolerance, relations=relations)
+        if all(scene.groups != other.groups or scene.turned != other.turned for other in scenes):
+            scenes.append(scene)
+    readings = [_read(problem, start, scene, close, dense_limit) for scene in scenes]
+    reached = [reading for reading in readings if reading.point.converged]
+    if not reached:
+        return readings[0]
+    limit = ABOUT * min(reading.relative for reading in reached) + np.finfo(float).eps
+    return max((reading for reading in reached if reading.relative <= limit), key=lambda reading: reading.merged)
+
+
+def _read(problem: Problem, start: dict[str, np.ndarray], scene: Scene, close: float, dense_limit: int) -> _Reading:
+    """Refine one reading; copies that only the refined point has are merged there, and it is refined once more."""
+
+    def refine(scene: Scene) -> RefinedPoint:
+        dense = scene.parts.size <= dense_limit
+        return refine_dense(scene.reduced, scene.x) if dense else refine_free(scene.reduced, scene.x)
+
+    point = refine(scene)
+    if point.converged:
+        again = scene_of(problem, scene.given(point.x), close, relations=scene.relations)
+        if sum(len(group.units) for group in again.groups) > sum(len(group.units) for group in scene.groups):
+            second = refine(again)
+            if second.converged:
+                scene, point = again, replace(second, decrease=point.decrease)
+    there, layout = scene.given(point.x), problem.network.layout
+    theta = np.asarray(layout.flatten(start))
+    gap, units = np.asarray(layout.flatten(there)) - theta, point.scale[scene.parts.source]
+    gradient = problem.gradient_of(start)
+    return _Reading(
+        scene,
+        point,
+        problem.loss_of(start),
+        float(np.sqrt(sum(np.sum(np.square(value)) for value in gradient.values()))),
+        float(np.linalg.norm(gap)),
+        float(np.linalg.norm(gap / units) / max(float(np.linalg.norm(theta / units)), 1e-300)),
+    )
 
 
 @dataclass(frozen=True)
 class _Findings:
     """Everything that the certificate is written from."""
 
-    scene: Scene
-    settled: Settled
+    reading: _Reading
     signs: Signs | None
     on_kink: str | None
     critical: bool
@@ -119,79 +193,78 @@ class _Findings:
     gradient_tolerance: float | None
 
 
-def _is_zero(scene: Scene, loss: float) -> bool:
-    """Return whether the loss is zero to rounding and cannot be negative: squared errors of targets.
-
-    Every output must be met to rounding at every sample, by what is usual for the output: one large output, or one
-    large target, must not hide what is left of the others.
-    """
-    problem = scene.problem
-    if problem.loss not in ("mse", "normalised") or problem.penalised:
-        return False
-    targets = np.asarray(problem.targets).reshape(-1, problem.targets.shape[-1])[: problem.samples]
-    square = 1.0 if problem.loss == "normalised" else float(np.mean(np.square(targets)))
-    if loss > ZERO * square:
-        return False
-    gap = np.abs(problem.outputs_of(scene.parameters) - targets).max(axis=0)
-    return bool(np.all(gap <= MET * np.median(np.abs(targets), axis=0)))
-
-
-def _is_critical(settled: Settled, tolerance: float | None) -> bool:
-    if not np.isfinite(settled.first_norm):
+def _is_critical(reading: _Reading, tolerance: float | None) -> bool:
+    """Return whether the point is critical up to what the refined point, or the tolerance, allows."""
+    point = reading.point
+    if not np.isfinite(reading.first_norm):
         return False
     if tolerance is not None:
-        return settled.first_norm <= tolerance
-    rounding = settled.gradient_noise if np.isfinite(settled.gradient_noise) else 0.0
-    return settled.first_norm <= rounding or settled.decrease <= CRITICAL * abs(settled.first_loss)
+        return reading.first_norm <= tolerance
+    if point.converged and point.already:
+        return True
+    won = max(point.decrease, abs(reading.first_loss - point.loss) if point.converged else 0.0)
+    return bool(won <= CRITICAL * abs(reading.first_loss))
 
 
 def _not_critical(found: _Findings) -> str:
     """Return why the point is not critical, with the numbers."""
-    settled = found.settled
-    text = f"gradient norm {settled.first_norm:.3e} (its rounding {settled.gradient_noise:.1e})"
+    reading, point = found.reading, found.reading.point
+    text = f"gradient norm {reading.first_norm:.3e} (its rounding {point.gradient_noise:.1e})"
     if found.gradient_tolerance is not None:
         return f"{text} is above the tolerance {found.gradient_tolerance:.1e}"
-    text += f"; a quadratic model sees a change of the loss by {settled.decrease:.2e} of {settled.first_loss:.3e}"
-    if not settled.pinned:
+    text += f"; a quadratic model sees a change of the loss by {point.decrease:.2e} of {reading.first_loss:.3e}"
+    if not point.converged:
         text += "; Newton corrections from here do not converge"
-    elif settled.distance > 0:
-        text += f"; a critical point of loss {settled.loss:.6g} lies at distance {settled.distance:.3g}"
+    elif reading.distance > 0:
+        text += f"; a critical point of loss {point.loss:.6g} lies at distance {reading.distance:.3g}"
     return text
+
+
+def _judge(found: _Findings, size: int) -> tuple[Kind, tuple[int, int], tuple[int, int], list[str]]:
+    """Return the verdict, the ranges of index and nullity, and the reasons."""
+    reading, signs, reasons = found.reading, found.signs, list(found.reasons)
+    everything = (Kind.UNDECIDED, (0, size), (0, size))
+    if found.on_kink is not None:
+        return *everything, [*reasons, found.on_kink]
+    if not found.critical:
+        return Kind.NOT_CRITICAL, (0, size), (0, size), [*reasons, _not_critical(found)]
+    if signs is None:
+        return *everything, [*reasons, f"gradient norm {reading.first_norm:.3e}; {UNREFINED}"]
+    against = disagreement(signs.methods)
+    if against is not None:
+        return *everything, [*reasons, against]
+    index, nullity = signs.index, signs.nullity
+    if found.zero and index[0] == 0:
+        index = (0, 0)
+    total = Inertia(index[0], nullity[0], 0, max(index[1] - index[0], nullity[1] - nullity[0]))
+    loose = [one.kind for one in signs.flat if one.kind not in CONSTANT]
+    kind, more = verdict(total, global_minimum=found.zero, loose=loose)
+    if reading.distance > 0:
+        more.append(f"said of the refined critical point of loss {reading.point.loss:.8g} at {reading.distance:.2e}")
+    return kind, index, nullity, [*reasons, *more, *signs.reasons]
+
+
+def _signs_here(point: RefinedPoint) -> tuple[int, int, int] | None:
+    """Return the signs of the Hessian at a point that is not critical; None where no matrix was formed."""
+    if point.converged or point.hessian is None or point.rounding is None:
+        return None
+    nothing = np.zeros((0, len(point.x)))
+    found = dense_inertia(point.hessian, nothing, point.rounding, np.zeros_like(point.hessian)).inertia
+    return found.negative, found.unresolved, found.positive
 
 
 def _write(found: _Findings, seconds: float) -> Certificate:
     """Return the certificate."""
-    scene, settled, signs = found.scene, found.settled, found.signs
-    reasons, kind = list(found.reasons), Kind.UNDECIDED
-    size = sum(value.size for value in scene.parameters.values())
-    index, nullity = (0, size), (0, size)
-    if found.on_kink is not None:
-        reasons.append(found.on_kink)
-    elif not found.critical:
-        kind = Kind.NOT_CRITICAL
-        reasons.append(_not_critical(found))
-    else:
-        assert signs is not None
-        against = disagreement(signs.methods)
-        if against is not None:
-            reasons.append(against)
-        else:
-            index, nullity = signs.index, signs.nullity
-            if not settled.pinned:  # away from a critical point only what is unused is flat for certain
-                unused = sum(one.count for one in signs.flat if one.kind == "unused")
-                index, nullity = (index[0], index[1] + nullity[0] - unused), (unused, nullity[1])
-            if found.zero and index[0] == 0:
-                index = (0, 0)
-            total = Inertia(index[0], nullity[0], 0, max(index[1] - index[0], nullity[1] - nullity[0]))
-            kind, more = verdict(total, global_minimum=found.zero, pinned=settled.pinned)
-            reasons += [*more, *signs.reasons]
+    reading, signs = found.reading, found.signs
+    scene, point = reading.scene, reading.point
+    kind, index, nullity, reasons = _judge(found, sum(value.size for value in scene.parameters.values()))
     network = scene.problem.network
     not_shown = [*NOT_SHOWN, ROUNDED]
     if isinstance(network, Perceptron) and activation(network.activation).kinked:
         not_shown.append(KINKED)
     if signs is not None and signs.chance is not None:
         not_shown.append(PROBABLE)
-    rounding, drift = (signs.rounding, signs.drift) if signs else (settled.rounding, settled.drift)
+    rounding, drift = (signs.rounding, signs.drift) if signs else (0.0, 0.0)
     flat = signs.flat if signs else ()
     return Certificate(
         verdict=kind,
@@ -199,11 +272,14 @@ def _write(found: _Findings, seconds: float) -> Certificate:
         nullity=nullity[0] if nullity[0] == nullity[1] else None,
         index_range=index,
         nullity_range=nullity,
-        symmetry_nullity=sum(one.count for one in flat if one.kind in ("outgoing transfer", "scaling")),
-        loss=settled.first_loss,
-        gradient_norm=float(np.linalg.norm(_full_gradient(scene))),
-        refined_gradient_norm=settled.gradient_norm,
-        distance=_distance(scene, settled),
+        symmetry_nullity=sum(one.count for one in flat if one.kind in BY_SYMMETRY),
+        loss=reading.first_loss,
+        gradient_norm=reading.first_norm,
+        refined_gradient_norm=point.gradient_norm,
+        distance=reading.distance,
+        relative_distance=reading.relative,
+        point=scene.given(point.x),
+        signs_here=_signs_here(point),
         groups=scene.groups,
         flat=flat,
         parts=signs.parts if signs else (),
@@ -213,17 +289,6 @@ def _write(found: _Findings, seconds: float) -> Certificate:
         tolerance=tolerance_words(rounding, drift),
         reasons=tuple(reasons),
         not_shown=tuple(not_shown),
-        evaluations={"hessian_products": signs.products if signs else settled.products},
+        evaluations={"hessian_products": signs.products if signs else point.products},
         seconds=seconds,
     )
-
-
-def _full_gradient(scene: Scene) -> np.ndarray:
-    gradient = scene.problem.gradient_of(scene.parameters)
-    return np.concatenate([value.ravel() for value in gradient.values()])
-
-
-def _distance(scene: Scene, settled: Settled) -> float:
-    """Return how far the point whose signs were counted lies from the one given, in all parameters."""
-    there = scene.at(settled.x)
-    return float(np.sqrt(sum(np.sum((there[name] - value) ** 2) for name, value in scene.parameters.items())))

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Scalar
 
 from saddlescope.critical.result import Inertia
-from saddlescope.numerics.spectrum import dense_spectrum, rounding_bound
+from saddlescope.numerics.spectrum import dense_spectrum, entry_rounding, natural_scale
 from saddlescope.problem.activations import activation
+from saddlescope.problem.kinks import is_kinked
 from saddlescope.problem.problem import Chunk, Problem
 
 Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -25,15 +26,21 @@ Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 class Coupling(NamedTuple):
-    """G and B of one unit, each with a bound on its rounding, the unit's own vectors, and which entries are read."""
+    """G and B of one unit, each with a bound on its entries' errors, and what is known of its rows and columns.
+
+    ``outgoing_null``, ``incoming_null``: rows along which G and B vanish for a reason that holds at every point of
+    the network: a softmax that does not see a common shift, inputs that depend on each other.
+    """
 
     g: np.ndarray  # (outgoing, incoming)
     b: np.ndarray  # (incoming, incoming)
-    g_error: float
-    b_error: float
+    g_error: np.ndarray | float
+    b_error: np.ndarray | float
     outgoing: np.ndarray
     incoming: np.ndarray
     used: np.ndarray  # (incoming,)
+    outgoing_null: np.ndarray | None = None  # (rows, outgoing)
+    incoming_null: np.ndarray | None = None  # (rows, incoming)
 
 
 class Block(NamedTuple):
@@ -44,6 +51,8 @@ class Block(NamedTuple):
     scaling: int
     unused: int
     linear: int
+    softmax: int = 0
+    collinear: int = 0
 
 
 def share_signs(shares: tuple[float, ...]) -> tuple[int, int, int]:
@@ -57,22 +66,24 @@ def share_signs(shares: tuple[float, ...]) -> tuple[int, int, int]:
 
 
 def unread(
-    evaluate: Evaluate, x: Float[np.ndarray, " size"], dead: Bool[np.ndarray, " size"]
+    evaluate: Evaluate, x: Float[np.ndarray, " size"], dead: Bool[np.ndarray, " size"], *, kinked: bool = False
 ) -> Bool[np.ndarray, " size"]:
-    """Return which of the entries of x with zero derivatives nothing reads, for a reason other than rounding.
+    """Return which of the entries of x with zero derivatives nothing reads, all together, for no reason of rounding.
 
-    With zeros in their place the loss must be the same, bit by bit, and the gradient there exactly zero. The
-    derivatives of a saturated unit are zero by rounding only; at zero it is not saturated.
+    At random points the gradient there must be exactly zero. Between kinks the loss is a polynomial of what is read,
+    and points nearby are enough; else it is analytic, and an entry that it does not read near x it reads nowhere: the
+    random points then lie far apart, at every scale, so that no unit that is only saturated, and no entry that is
+    multiplied by a zero of another, counts as unread.
     """
-    if not dead.any():
-        return dead
-    loss = evaluate(x)[0]
-    while dead.any():
-        value, gradient = evaluate(np.where(dead, 0.0, x))
-        alive = dead & (gradient != 0)
-        if not alive.any():
-            return dead if value == loss else np.zeros_like(dead)
-        dead = dead & ~alive
+    generator = np.random.default_rng(0)
+    usual = max(float(np.sqrt(np.mean(np.square(x)))), 1e-300)
+    for size in (1e-7,) if kinked else 10.0 ** np.arange(-9.0, 4.0, 2.0):
+        if not dead.any():
+            break
+        noise = generator.normal(size=len(x))
+        near = x + (size if kinked else 0.1) * (np.abs(x) + usual) * noise
+        at = near if kinked else np.where(dead, size * noise, near)
+        dead = dead & (evaluate(at)[1] == 0.0)
     return dead
 
 
@@ -92,7 +103,8 @@ def _chunk_coupling(
     """
     network = problem.network
     parameters = network.layout.unflatten(theta)
-    entry = activation(network.activation).function
+    kind = activation(network.activation)
+    entry = kind.function
 
     def affine(k: int, here: Array) -> Array:
         z = here @ parameters[f"{2 * k}.weight"].T
@@ -115,7 +127,8 @@ def _chunk_coupling(
     own = jnp.take(z, unit, axis=1)
     a = jnp.take(parameters[f"{2 * layer}.weight"], unit, axis=1)
     g, b = r.T @ (slope(own)[:, None] * here), (here * ((r @ a) * bend(own))[:, None]).T @ here
-    return g, b, jnp.sum(chunk.weights[:, None] * (here != 0), axis=0)
+    alive = (slope(own) != 0) if kind.kinked else jnp.ones_like(own, bool)
+    return g, b, jnp.sum(chunk.weights[:, None] * ((here != 0) & alive[:, None]), axis=0)
 
 
 @eqx.filter_jit
@@ -131,18 +144,15 @@ def closed_coupling(problem: Problem, theta: Float[np.ndarray, " size"], layer: 
     x, u = jnp.asarray(theta), jnp.asarray(unit)
     g, b, reads = (np.asarray(value) for value in _closed(problem, x, layer, u))
     g32, b32, _ = (np.asarray(value) for value in _closed(_cast32(problem), x.astype(jnp.float32), layer, u))
-    kind = activation(problem.network.activation)
-    if kind.homogeneous:  # piecewise linear: zeros are exact
-        used = (b != 0).any(axis=1) | (g != 0).any(axis=0)
-    else:  # a hidden unit's output of zero may be an underflow, unless the activation is odd
-        used = (reads > 0) | (layer > 1 and kind.parity != "odd")
+    # Between kinks a hidden unit's zeros are exact; else they may be an underflow, or hang on weights that are zero.
+    used = (reads > 0) | (layer > 1 and not activation(problem.network.activation).kinked)
     parameters = problem.network.layout.unflatten_numpy(np.asarray(theta))
     neurons = problem.network.neurons(layer)
     return Coupling(
         g,
         b,
-        rounding_bound(g, g32),
-        rounding_bound(b, b32),
+        entry_rounding(g, g32),
+        entry_rounding(b, b32),
         neurons.outgoing_vectors(parameters)[unit],
         neurons.incoming_vectors(parameters)[unit],
         used,
@@ -196,64 +206,104 @@ def product_coupling(
         value, gradient = _value_and_gradient(problem, jnp.asarray(at))
         return float(value), np.asarray(gradient)
 
-    quiet = unread(evaluate, np.asarray(theta), (moves.first[silent] != 0).any(axis=0))
+    quiet = unread(evaluate, np.asarray(theta), (moves.first[silent] != 0).any(axis=0), kinked=is_kinked(problem))
     used = ((moves.first != 0) & ~quiet).any(axis=1)
-    return Coupling(g, b, rounding_bound(g, g32), rounding_bound(b, b32), outgoing, incoming, used)
+    return Coupling(g, b, entry_rounding(g, g32), entry_rounding(b, b32), outgoing, incoming, used)
 
 
 # From G and B to signs.
 
 
-def _complement(vector: Float[np.ndarray, " size"]) -> Float[np.ndarray, "size rest"]:
-    """Return an orthonormal basis of what is orthogonal to a vector that is not zero."""
-    basis, _ = np.linalg.qr(np.concatenate([vector[:, None], np.eye(len(vector))], axis=1))
-    return basis[:, 1 : len(vector)]
+def _complement(rows: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "size rest"]:
+    """Return an orthonormal basis of what is orthogonal to linearly independent rows."""
+    return np.linalg.qr(rows.T, mode="complete")[0][:, len(rows) :]
 
 
-def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0, drift: float = 0.0) -> Block:
+def _independent(rows: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "rank size"]:
+    """Return an orthonormal basis of the span of rows that vanish, or are clearly independent, or are the same."""
+    rows = rows[np.linalg.norm(rows, axis=1) > 0]
+    if len(rows) == 0:
+        return rows
+    _, values, basis = np.linalg.svd(rows / np.linalg.norm(rows, axis=1, keepdims=True), full_matrices=False)
+    return basis[values > 1e-6 * values[0]]
+
+
+class _Scaled(NamedTuple):
+    """G, sigma B, their errors' norms, and the null rows, all in natural units."""
+
+    g: np.ndarray
+    bend: np.ndarray
+    g_error: float
+    b_error: float
+    outgoing: np.ndarray
+    scaling: np.ndarray
+    softmax: np.ndarray
+    collinear: np.ndarray
+
+
+def _scaled(coupling: Coupling, sigma: int, *, homogeneous: bool) -> _Scaled:
+    """Take out what no sample uses, and bring the rest to natural units."""
+    used = coupling.used
+    g, bend = coupling.g[:, used], sigma * coupling.b[np.ix_(used, used)]
+    wrong = [np.broadcast_to(coupling.g_error, coupling.g.shape)[:, used]]
+    wrong.append(abs(sigma) * np.broadcast_to(coupling.b_error, coupling.b.shape)[np.ix_(used, used)])
+    nothing = np.zeros((len(g), len(g)))
+    scale = natural_scale(
+        np.block([[nothing, g], [g.T, bend]]), np.block([[nothing, wrong[0]], [wrong[0].T, wrong[1]]])
+    )
+    out, into = scale[: len(g)], scale[len(g) :]
+    softmax, collinear = coupling.outgoing_null, coupling.incoming_null
+    return _Scaled(
+        out[:, None] * g * into,
+        into[:, None] * bend * into,
+        float(np.linalg.norm(out[:, None] * wrong[0] * into)),
+        float(np.linalg.norm(into[:, None] * wrong[1] * into)),
+        coupling.outgoing[None, :] / out,
+        coupling.incoming[None, used] / into if homogeneous else np.zeros((0, len(into))),
+        np.zeros((0, len(out))) if softmax is None else softmax / out,
+        np.zeros((0, len(into))) if collinear is None else collinear[:, used] / into,
+    )
+
+
+def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0) -> Block:
     """Return the signs of K = [[0, G], [G^T, sigma B]] at the critical point near which G and B were taken.
 
     Flat for a stated reason, and taken out before any eigenvalue is computed: the outgoing vector itself; outgoing
     directions beyond the number of incoming ones; ``extra`` outgoing directions that differ between copies in the
-    next layer; incoming entries that no sample uses; with a homogeneous activation the incoming vector itself; and
-    the kernel of G where sigma is zero, or where B is, as for a piecewise linear activation.
+    next layer; incoming entries that no sample uses; the coupling's own null rows; with a homogeneous activation the
+    incoming vector itself; and the kernel of G where sigma is zero, or where B is, as for a piecewise linear
+    activation.
 
     Args:
         coupling: G and B.
         sigma: -1, 0 or 1.
         homogeneous: whether scaling the unit's incoming vector only scales its output.
         extra: see above.
-        drift: how much G and B may differ between here and the exact critical point.
     """
-    g, b = coupling.g, coupling.b
-    used = coupling.used
-    g, b = g[:, used], b[np.ix_(used, used)]
-    error_g, error_b = coupling.g_error + drift, coupling.b_error + drift
-    a, theta = coupling.outgoing, coupling.incoming[used]
-    transfer, scaling = extra, 0
-    if np.linalg.norm(a) > 0 and len(a) > 0:
-        error_g += float(np.linalg.norm(a @ g) / np.linalg.norm(a))  # zero at the exact point
-        g, transfer = _complement(a).T @ g, transfer + 1
-    if homogeneous and np.linalg.norm(theta) > 0:
-        error_g += float(np.linalg.norm(g @ theta) / np.linalg.norm(theta))
-        turn = _complement(theta)
-        g, b, scaling = g @ turn, turn.T @ b @ turn, 1
+    parts = _scaled(coupling, sigma, homogeneous=homogeneous)
+    g, bend, error_g, error_b = parts.g, parts.bend, parts.g_error, parts.b_error
+    outgoing = [_independent(parts.softmax), _independent(np.concatenate([parts.softmax, parts.outgoing]))]
+    incoming = [_independent(parts.collinear), _independent(np.concatenate([parts.collinear, parts.scaling]))]
+    softmax, transfer = len(outgoing[0]), extra + len(outgoing[1]) - len(outgoing[0])
+    collinear, scaling = len(incoming[0]), len(incoming[1]) - len(incoming[0])
+    # What vanishes at the exact point is an error here.
+    error_g += float(np.linalg.norm(outgoing[1] @ g)) + float(np.linalg.norm(g @ incoming[1].T))
+    error_b += 2.0 * float(np.linalg.norm(bend @ incoming[0].T))
+    left, right = _complement(outgoing[1]), _complement(incoming[1])
+    g, bend = left.T @ g @ right, right.T @ bend @ right
     if g.shape[0] > g.shape[1]:
         transfer += g.shape[0] - g.shape[1]
         g = np.linalg.qr(g)[1]
-    unused = int((~used).sum())
-    bend = sigma * b
+    unused = int((~coupling.used).sum())
     flat = sigma == 0 or (homogeneous and not bend.any())
     linear = g.shape[1] - g.shape[0] if flat else 0
-    zero = transfer + scaling + unused + linear
+    kinds = (transfer, scaling, unused, linear, softmax, collinear)
+    zero = sum(kinds)
     if flat:
         singular = np.linalg.svd(g, compute_uv=False) if g.size else np.zeros(0)
         bounds = error_g + len(singular) * np.finfo(float).eps * (singular.max() if len(singular) else 0.0)
         both = np.concatenate([-singular, singular])
-        return Block(Inertia.of(both, np.asarray(bounds), zero=zero), transfer, scaling, unused, linear)
-    # A congruence that brings G to the size of B keeps the signs and narrows the bounds.
-    size_g, size_b = float(np.linalg.norm(g)), float(np.linalg.norm(bend))
-    scale = size_b / size_g if size_g > 0 and size_b > 0 else 1.0
-    whole = np.block([[np.zeros((len(g), len(g))), scale * g], [scale * g.T, bend]])
-    values, bounds = dense_spectrum(whole, error_b + (scale * error_g if len(g) else 0.0))
-    return Block(Inertia.of(values, bounds, zero=zero), transfer, scaling, unused, linear)
+        return Block(Inertia.of(both, np.asarray(bounds), zero=zero), *kinds)
+    whole = np.block([[np.zeros((len(g), len(g))), g], [g.T, bend]])
+    values, bounds = dense_spectrum(whole, error_b + (error_g if len(g) else 0.0))
+    return Block(Inertia.of(values, bounds, zero=zero), *kinds)

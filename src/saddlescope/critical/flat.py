@@ -1,16 +1,62 @@
-"""Flat directions with a reason, as vectors: the scale of homogeneous units, unused parameters, moved weight."""
+"""Flat directions with a reason, as vectors: what a symmetry, the loss or the data leave open at every point.
+
+Along each kind the loss is constant, not only flat to second order, and along all of them together: they are orbits
+of groups (the scale of homogeneous units, GL(p) between linear layers) and translations that nothing reads (a shift
+of all logits, inputs that depend on each other, unused parameters), on which these groups act.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.critical.exchange import Evaluate, unread
 from saddlescope.critical.groups import Embedding
 from saddlescope.critical.result import Group
+from saddlescope.problem.activations import activation
+from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.neurons import Neurons
 
-# Scaling vectors of different layers may depend on each other; singular values between these shares are unclear.
+# Claimed rows may depend on each other; singular values between these shares are unclear.
 DEPENDENT, INDEPENDENT = 1e-12, 1e-6
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """Independent flat rows, how many each kind adds to those before it, and the reasons why some are in doubt."""
+
+    rows: np.ndarray
+    counts: dict[str, int]
+    reasons: tuple[str, ...]
+
+
+def null_space(claims: Mapping[str, Float[np.ndarray, "rows size"]], scale: Float[np.ndarray, " size"]) -> NullSpace:
+    """Return a basis of all claimed rows, kind by kind; a kind whose dimension is unclear is left out.
+
+    Args:
+        claims: rows by kind.
+        scale: natural units of the parameters (`natural_scale`), in which independence is judged.
+    """
+    basis, counts, reasons = np.zeros((0, len(scale))), {}, []
+    for kind, rows in claims.items():
+        turned = rows / scale
+        turned = turned - (turned @ basis.T) @ basis
+        sizes = np.linalg.norm(rows / scale, axis=1)
+        if not sizes.any():
+            continue
+        _, values, directions = np.linalg.svd(turned[sizes > 0] / sizes[sizes > 0, None], full_matrices=False)
+        unclear = (values > DEPENDENT * np.sqrt(len(rows))) & (values <= INDEPENDENT)
+        if unclear.any():
+            reasons.append(f"how many directions of the kind '{kind}' are independent is unclear: none is counted")
+            continue
+        more = directions[values > INDEPENDENT]
+        if len(more):
+            basis, counts[kind] = np.concatenate([basis, more - (more @ basis.T) @ basis]), len(more)
+    return NullSpace(basis * scale, counts, tuple(reasons))
 
 
 def scaling_rows(
@@ -35,15 +81,118 @@ def scaling_rows(
     return np.stack(rows) if rows else np.zeros((0, len(x)))
 
 
-def independent(rows: Float[np.ndarray, "rows size"]) -> tuple[Float[np.ndarray, "rank size"], bool]:
-    """Return an orthonormal basis of the rows' span, and whether its dimension is beyond doubt."""
-    lengths = np.linalg.norm(rows, axis=1)
-    rows = rows[lengths > 0] / lengths[lengths > 0, None]
-    if len(rows) == 0:
-        return rows, True
-    _, values, basis = np.linalg.svd(rows, full_matrices=False)
-    unclear = (values > DEPENDENT * values[0]) & (values <= INDEPENDENT * values[0])
-    return basis[values > INDEPENDENT * values[0]], not unclear.any()
+def linear_rows(network: Perceptron, x: Float[np.ndarray, " size"]) -> Float[np.ndarray, "rows size"]:
+    """Return the rows of GL(p), and of a shift, between the linear layers of a perceptron without nonlinearity.
+
+    For every A, (A W1, A b1, -W2 A) leaves the function alone; so does b1 + c, b2 - W2 c.
+    Source: science notes, section 9.8; Baldi and Hornik 1989.
+    """
+    if activation(network.activation).name != "identity":
+        return np.zeros((0, len(x)))
+    layout, parameters, rows = network.layout, network.layout.unflatten_numpy(x), []
+    for layer in range(1, network.depth):
+        names = [f"{2 * layer - 2}.weight", f"{2 * layer}.weight", f"{2 * layer - 2}.bias", f"{2 * layer}.bias"]
+        first, second = parameters[names[0]], parameters[names[1]]
+        for i in range(len(first)):
+            for j in range(len(first)):
+                move = {name: np.zeros_like(value) for name, value in parameters.items()}
+                move[names[0]][i], move[names[1]][:, j] = first[j], -second[:, i]
+                if network.bias:
+                    move[names[2]][i] = parameters[names[2]][j]
+                rows.append(np.asarray(layout.flatten(move)))
+            if network.bias:
+                move = {name: np.zeros_like(value) for name, value in parameters.items()}
+                move[names[2]][i], move[names[3]][:] = 1.0, -second[:, i]
+                rows.append(np.asarray(layout.flatten(move)))
+    return np.stack(rows) if rows else np.zeros((0, len(x)))
+
+
+def softmax_rows(problem: Problem) -> Float[np.ndarray, "rows size"]:
+    """Return the rows that shift all logits alike, one for each input of the last layer and one for its bias.
+
+    Source: science notes, section 9.8.
+    """
+    network = problem.network
+    layout, last = network.layout, 2 * (network.depth - 1)
+    if problem.loss != "cross_entropy":
+        return np.zeros((0, layout.size))
+    places = np.arange(layout.size)
+    offsets, rows = layout.offsets(), []
+    width = network.widths[-1]
+    for column in range(network.widths[-2]):
+        start = offsets[f"{last}.weight"] + column
+        rows.append(np.isin(places, start + network.widths[-2] * np.arange(width)).astype(float))
+    if network.bias:
+        start = offsets[f"{last}.bias"]
+        rows.append(((places >= start) & (places < start + width)).astype(float))
+    return np.stack(rows)
+
+
+def dependent_inputs(problem: Problem) -> Float[np.ndarray, "rows columns"]:
+    """Return the linear relations between the inputs, and 1 with biases, that hold to the rounding of the data.
+
+    Columns that are zero are left out: nothing reads their weights at all.
+    Source: science notes, section 9.8.
+    """
+    network = problem.network
+    chunks = np.asarray(problem.inputs)
+    columns = chunks.shape[-1] + network.bias
+    triangle, left, size = np.zeros((0, columns)), problem.samples, np.zeros(columns)
+
+    def padded(rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows, np.ones((len(rows), 1))], axis=1) if network.bias else rows
+
+    parts = [padded(chunk[: max(0, left - k * chunks.shape[1])]) for k, chunk in enumerate(chunks)]
+    for part in parts:
+        size = np.maximum(size, np.abs(part).max(axis=0, initial=0.0))
+    alive = size > 0
+    unit = np.where(alive, size, 1.0)
+    for part in parts:  # the triangle of a QR decomposition, chunk by chunk
+        triangle = np.linalg.qr(np.concatenate([triangle, part / unit]), mode="r")
+    if not alive.any():
+        return np.zeros((0, columns))
+    _, values, vectors = np.linalg.svd(np.asarray(triangle)[:, alive], full_matrices=True)
+    values = np.concatenate([values, np.zeros(max(0, int(alive.sum()) - len(values)))])
+    null = vectors[values <= 8.0 * columns * np.finfo(float).eps * values[0]]
+    found = np.zeros((len(null), columns))
+    found[:, alive] = _sparse(null)
+    found = found / unit
+    found /= np.abs(found).max(axis=1, keepdims=True, initial=1e-300)
+    whole = np.round(found)
+    found = np.where((whole != 0) & (np.abs(found - whole) <= 1e-12), whole, found)
+    return found[[all(_holds(part, row) for part in parts) for row in found]]
+
+
+def _sparse(null: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "rows size"]:
+    """Return a basis of the same space with the identity in some columns, and zeros where only rounding stood."""
+    if len(null) == 0:
+        return null
+    pivots = np.asarray(scipy.linalg.qr(null, pivoting=True)[-1])[: len(null)]
+    rows = np.linalg.solve(null[:, pivots], null)
+    rows[:, pivots] = np.eye(len(null))
+    return np.where(np.abs(rows) > 1e-12, rows, 0.0)
+
+
+def _holds(part: Float[np.ndarray, "samples columns"], row: Float[np.ndarray, " columns"]) -> bool:
+    """Return whether a relation holds at every sample, up to the rounding of its own terms."""
+    slack = 4.0 * len(row) * np.finfo(float).eps
+    return bool((np.abs(part @ row) <= slack * (np.abs(part) @ np.abs(row))).all())
+
+
+def input_rows(problem: Problem, relations: Float[np.ndarray, "relations columns"]) -> Float[np.ndarray, "rows size"]:
+    """Return, for every unit of the first layer and every relation between the inputs, the weights along it."""
+    network = problem.network
+    layout, inputs, rows = network.layout, network.widths[0], []
+    offsets = layout.offsets()
+    for unit in range(network.widths[1]):
+        for relation in relations:
+            row = np.zeros(layout.size)
+            start = offsets["0.weight"] + unit * inputs
+            row[start : start + inputs] = relation[:inputs]
+            if network.bias:
+                row[offsets["0.bias"] + unit] = relation[inputs]
+            rows.append(row)
+    return np.stack(rows) if rows else np.zeros((0, layout.size))
 
 
 def unused_rows(
@@ -51,13 +200,16 @@ def unused_rows(
     x: Float[np.ndarray, " size"],
     image: Float[np.ndarray, "*lead size"],
     gradient: Float[np.ndarray, " size"],
+    *,
+    kinked: bool,
 ) -> Float[np.ndarray, "unused size"]:
     """Return the unit vectors of parameters on which neither gradient nor Hessian depend: exact zeros in both.
 
-    ``image`` is the Hessian, or its product with a random vector. Zeros by rounding are left out (`exchange.unread`).
+    ``image`` is the Hessian, or its product with a random vector. Zeros by rounding, and those that hang on the zeros
+    of other parameters, are left out (`exchange.unread`).
     """
     dead = (gradient == 0) & (image == 0 if image.ndim == 1 else ~image.any(axis=0))
-    return np.eye(len(gradient))[unread(evaluate, x, dead)]
+    return np.eye(len(gradient))[unread(evaluate, x, dead, kinked=kinked)]
 
 
 def transfer_rows(parameters: Parameters, neurons: Neurons, group: Group) -> Float[np.ndarray, "copies size"]:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from saddlescope.arrays import require_finite, to_numpy
-from saddlescope.critical.exchange import block, closed_coupling, share_signs
+from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs
 from saddlescope.critical.groups import CLOSE
+from saddlescope.critical.refine import refine_dense
 from saddlescope.critical.result import Inertia
-from saddlescope.critical.scene import TINY, scene_of
+from saddlescope.critical.scene import TINY, drifting, scene_of, with_null
 from saddlescope.critical.signs import symmetric_signs
-from saddlescope.critical.symmetric import settle_dense
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.precision import in_float64
 from saddlescope.problem.networks import Perceptron
@@ -91,25 +91,29 @@ def lifted_signs(
     for (layer, unit), shares in copies.items():
         _check_copy(problem.network, layer, unit, shares)
         widths[layer] += len(shares) - 1
-    settled = settle_dense(scene.reduced, scene.x)
-    symmetric = symmetric_signs(scene, settled, None, steps=1, seed=0)
+    point = refine_dense(scene.reduced, scene.x)
+    symmetric = symmetric_signs(scene, point, steps=1, seed=0)
     total = symmetric.inertia
     for (layer, unit), shares in copies.items():
         extra = sum(len(other) - 1 for (after, _), other in copies.items() if after == layer + 1)
-        coupling = closed_coupling(problem, settled.x, layer, unit)
+
+        def again(x: np.ndarray, layer: int = layer, unit: int = unit) -> Coupling:
+            return with_null(closed_coupling(problem, x, layer, unit), problem, layer, scene.relations)
+
+        coupling = drifting(again(point.x), point, again)
         homogeneous = problem.network.homogeneous(layer)
         for sigma, times in zip((-1, 0, 1), share_signs(shares), strict=True):
             if times:
-                one = block(coupling, sigma, homogeneous=homogeneous, extra=extra, drift=symmetric.drift)
+                one = block(coupling, sigma, homogeneous=homogeneous, extra=extra)
                 total = total.plus(one.inertia, times)
     index, nullity = total.index, total.nullity
-    if not settled.pinned:  # away from a critical point nothing is flat for certain
-        index, nullity = (index[0], index[1] + nullity[0]), (0, nullity[1])
+    if not point.converged:  # there is no critical point whose signs these would be
+        index = nullity = (0, total.size)
     return Lifted(
         widths=tuple(widths),
         order=sum(len(shares) - 1 for shares in copies.values()),
-        loss=settled.loss,
-        gradient_norm=settled.gradient_norm,
+        loss=point.loss,
+        gradient_norm=point.gradient_norm,
         index_range=index,
         nullity_range=nullity,
         inertia=total,

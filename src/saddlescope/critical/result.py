@@ -86,7 +86,7 @@ class Inertia:
 class Flat:
     """``count`` flat directions of one kind, and the largest |H v| / |v| measured on them."""
 
-    kind: str  # "outgoing transfer" | "scaling" | "unused" | "piecewise linear" | "zero loss"
+    kind: str  # a key of `signs.WHY`
     count: int
     residual: float
     why: str
@@ -107,8 +107,10 @@ class Certificate:
     """What a point is, and everything that the verdict rests on.
 
     ``index`` and ``nullity`` are None unless every sign was separated; the ranges always hold what is known.
-    ``symmetry_nullity`` counts the flat directions that a symmetry explains. ``distance`` is how far the critical
-    point that the eigenvalues belong to lies from the point given (one Newton correction or a few).
+    They belong to the refined critical point ``point``, ``distance`` away from the one given (``relative_distance``:
+    in natural units, as a share of the parameters); where none was reached ``point`` is the one given, and the signs
+    that the Hessian has just there stand in ``signs_here`` (negative, unclear, positive), which is no index.
+    ``symmetry_nullity`` counts the flat directions that a symmetry explains.
     """
 
     verdict: Kind
@@ -121,6 +123,9 @@ class Certificate:
     gradient_norm: float
     refined_gradient_norm: float
     distance: float
+    relative_distance: float
+    point: dict[str, np.ndarray]
+    signs_here: tuple[int, int, int] | None
     groups: tuple[Group, ...]
     flat: tuple[Flat, ...]
     parts: tuple[Part, ...]

@@ -1,5 +1,6 @@
 """A point taken apart: its copies, the parameters without them, and the blocks that copying adds to the Hessian."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,12 @@ from saddlescope.critical.exchange import (
     product_coupling,
     share_signs,
 )
+from saddlescope.critical.flat import dependent_inputs
 from saddlescope.critical.groups import Embedding, embedding, find_groups, misfit, reduce_vector
+from saddlescope.critical.reduced import Reduced
+from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Group
-from saddlescope.critical.symmetric import Reduced
+from saddlescope.critical.twins import Turned, find_twins, turn
 from saddlescope.errors import NeuronsError
 from saddlescope.problem.kinks import ON_KINK, is_kinked, kink_distances
 from saddlescope.problem.networks import Perceptron
@@ -39,6 +43,8 @@ class Scene:
     parts: Embedding
     x: np.ndarray
     small: Problem | None  # the reduced network's own problem, for perceptrons
+    turned: Turned  # sign twins that were made copies: ``parameters`` are those after it
+    relations: np.ndarray | None  # between the inputs, for perceptrons
     reasons: tuple[str, ...]
 
     @property
@@ -50,8 +56,15 @@ class Scene:
         return Reduced.of(self.small, Embedding(np.arange(size), np.ones(size)))
 
     def at(self, x: np.ndarray) -> "dict[str, np.ndarray]":
-        """Return the full parameter set M x."""
+        """Return the full parameter set M x, sign twins as copies."""
         return Layout.of(self.parameters).unflatten_numpy(self.parts.lift(x))
+
+    def given(self, x: np.ndarray) -> "dict[str, np.ndarray]":
+        """Return the full parameter set M x with the sign twins turned back."""
+        found = self.at(x)
+        for layer, unit in reversed(self.turned):
+            found = turn(self.problem.network, found, self.layers[layer], layer, unit)
+        return found
 
 
 def hidden_layers(network: Any, parameters: Parameters) -> dict[int, Neurons]:
@@ -67,11 +80,28 @@ def hidden_layers(network: Any, parameters: Parameters) -> dict[int, Neurons]:
     return layers
 
 
-def scene_of(problem: Problem, parameters: dict[str, np.ndarray], close: float) -> Scene:
-    """Find the copies, leave out those that share otherwise than by multiples, and reduce the rest."""
+def scene_of(
+    problem: Problem, parameters: dict[str, np.ndarray], close: float, *, relations: np.ndarray | None = None
+) -> Scene:
+    """Find the copies, leave out those that share otherwise than by multiples, and reduce the rest.
+
+    Linear layers have no copies here: GL(p) between them holds what copies would add (`flat.linear_rows`).
+
+    Args:
+        problem: network, data and loss.
+        parameters: in any order of names.
+        close: incoming vectors within this share of the layer's largest are copies.
+        relations: `flat.dependent_inputs` of this problem, where they are known.
+    """
     parameters = {name: parameters[name] for name in problem.network.layout.names}  # they may come in any order
-    layers, reasons = hidden_layers(problem.network, parameters), []
-    groups = () if problem.penalised else find_groups(parameters, layers, close=close)
+    network = problem.network
+    layers, reasons, turned = hidden_layers(network, parameters), [], ()
+    linear = isinstance(network, Perceptron) and network.activation == "identity"
+    groups: tuple[Group, ...] = ()
+    if not (problem.penalised or linear):
+        parameters, turned = find_twins(network, parameters, layers, close=close)
+        groups = find_groups(parameters, layers, close=close)
+    reasons += [f"unit {unit} of layer {layer} counts as a copy with the other sign" for layer, unit in turned]
     usable = []
     for group in groups:
         gap = misfit(parameters, layers[group.layer], group)
@@ -88,13 +118,13 @@ def scene_of(problem: Problem, parameters: dict[str, np.ndarray], close: float) 
     parts = embedding(parameters, layers, kept)
     x = reduce_vector(np.asarray(Layout.of(parameters).flatten(parameters)), parts)
     small = None
-    if isinstance(problem.network, Perceptron):
-        widths = list(problem.network.widths)
+    if isinstance(network, Perceptron):
+        widths = list(network.widths)
         for group in kept:
             widths[group.layer] -= len(group.units) - 1
-        network = Perceptron(tuple(widths), problem.network.activation, bias=problem.network.bias)
-        small = problem.with_network(network)
-    return Scene(problem, parameters, layers, kept, parts, x, small, tuple(reasons))
+        small = problem.with_network(Perceptron(tuple(widths), network.activation, bias=network.bias))
+        relations = dependent_inputs(problem) if relations is None else relations
+    return Scene(problem, parameters, layers, kept, parts, x, small, turned, relations, tuple(reasons))
 
 
 def _have_signs(shares: tuple[float, ...], gap: float) -> bool:
@@ -118,7 +148,7 @@ def _largest_terms(problem: Problem, parameters: dict[str, np.ndarray]) -> list[
 def kink(scene: Scene, parameters: dict[str, np.ndarray]) -> str | None:
     """Return a reason if some sample lies on a kink of the activation, where there is no Hessian."""
     network = scene.problem.network
-    if not is_kinked(scene.problem):
+    if not is_kinked(scene.problem) or not scene.layers:
         return None
     distances = np.asarray(kink_distances(scene.problem, Layout.of(parameters).flatten(parameters)))
     largest = _largest_terms(scene.problem, parameters)
@@ -132,7 +162,7 @@ def kink(scene: Scene, parameters: dict[str, np.ndarray]) -> str | None:
 
 
 def coupling_of(scene: Scene, x: np.ndarray, group: Group, method: str) -> Coupling:
-    """Return G and B of a group's unit at the reduced parameters x."""
+    """Return G and B of a group's unit at the reduced parameters x, with the rows along which they vanish."""
     layout, neurons = Layout.of(scene.parameters), scene.layers[group.layer]
     incoming, outgoing = neurons.incoming_positions(layout), neurons.outgoing_positions(layout)
     into, out = scene.parts.source[incoming], scene.parts.source[outgoing]
@@ -141,7 +171,7 @@ def coupling_of(scene: Scene, x: np.ndarray, group: Group, method: str) -> Coupl
         assert scene.small is not None
         positions = scene.small.network.neurons(group.layer).incoming_positions(scene.small.network.layout)
         unit = int(np.flatnonzero(positions[:, 0] == into[first][0])[0])
-        return closed_coupling(scene.small, x, group.layer, unit)
+        return with_null(closed_coupling(scene.small, x, group.layer, unit), scene.small, group.layer, scene.relations)
     equal = tuple(1.0 / len(group.units) for _ in group.units)
     groups = tuple(Group(g.layer, g.units, equal) if g is group else g for g in scene.groups)
     parts = embedding(scene.parameters, scene.layers, groups)
@@ -151,12 +181,31 @@ def coupling_of(scene: Scene, x: np.ndarray, group: Group, method: str) -> Coupl
         scale = scene.parts.scale[incoming[unit]]
         moves.first[np.searchsorted(columns, into[unit]), incoming[unit]] = sign * scale
         moves.second[np.searchsorted(rows, out[unit]), outgoing[unit]] = sign
-    return product_coupling(scene.problem, parts.lift(x), moves, x[rows], x[columns], len(group.units))
+    found = product_coupling(scene.problem, parts.lift(x), moves, x[rows], x[columns], len(group.units))
+    return found if scene.small is None else with_null(found, scene.small, group.layer, scene.relations)
 
 
-def antisymmetric(
-    scene: Scene, x: np.ndarray, way: np.ndarray | None, drift: float, method: str
-) -> list[tuple[Group, int, int, Block]]:
+def with_null(coupling: Coupling, problem: Problem, layer: int, relations: np.ndarray | None) -> Coupling:
+    """Return the coupling of a perceptron's unit with the rows along which G and B vanish at every point."""
+    network = problem.network
+    shift = None
+    if layer == network.depth - 1 and problem.loss == "cross_entropy":
+        shift = np.ones((1, network.widths[-1]))
+    return coupling._replace(outgoing_null=shift, incoming_null=relations if layer == 1 else None)
+
+
+def drifting(coupling: Coupling, point: RefinedPoint, again: Callable[[np.ndarray], Coupling]) -> Coupling:
+    """Return the coupling with what G and B may change on the way to the exact critical point added to its errors."""
+    if point.factor == 0.0 or not point.way.any():
+        return coupling
+    ahead = again(point.x + point.way)
+    return coupling._replace(
+        g_error=coupling.g_error + point.factor * np.abs(ahead.g - coupling.g),
+        b_error=coupling.b_error + point.factor * np.abs(ahead.b - coupling.b),
+    )
+
+
+def antisymmetric(scene: Scene, point: RefinedPoint, method: str) -> list[tuple[Group, int, int, Block]]:
     """Return, for every group and every sign with its number of times, the signs of its block.
 
     Source: science notes, section 3.
@@ -166,14 +215,13 @@ def antisymmetric(
         neurons = scene.layers[group.layer]
         places = neurons.outgoing_positions(layout)[group.units[0]]
         extra = len(places) - len(np.unique(scene.parts.source[places]))
-        coupling = coupling_of(scene, x, group, method)
-        change = drift
-        if way is not None:
-            ahead = coupling_of(scene, x + way, group, method)
-            change = 4.0 * float(np.linalg.norm(ahead.g - coupling.g) + np.linalg.norm(ahead.b - coupling.b))
+
+        def again(x: np.ndarray, group: Group = group) -> Coupling:
+            return coupling_of(scene, x, group, method)
+
+        coupling = drifting(again(point.x), point, again)
         homogeneous = scene.problem.network.homogeneous(group.layer)
         for sigma, times in zip((-1, 0, 1), share_signs(group.shares), strict=True):
             if times:
-                one = block(coupling, sigma, homogeneous=homogeneous, extra=extra, drift=change)
-                found.append((group, sigma, times, one))
+                found.append((group, sigma, times, block(coupling, sigma, homogeneous=homogeneous, extra=extra)))
     return found

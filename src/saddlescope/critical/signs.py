@@ -1,34 +1,42 @@
-"""The signs of the Hessian at a settled point, by every way that can be afforded, with the flat directions named."""
+"""The signs of the Hessian at a refined point, by every way that can be afforded, with the flat directions named."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from saddlescope.arrays import Layout
 from saddlescope.critical.exchange import Block
-from saddlescope.critical.flat import independent, scaling_rows, transfer_rows, unused_rows
+from saddlescope.critical.flat import (
+    NullSpace,
+    input_rows,
+    linear_rows,
+    null_space,
+    scaling_rows,
+    softmax_rows,
+    transfer_rows,
+    unused_rows,
+)
 from saddlescope.critical.groups import Embedding
-from saddlescope.critical.result import Flat, Group, Inertia, Part
-from saddlescope.critical.scene import Scene, antisymmetric
-from saddlescope.critical.symmetric import (
+from saddlescope.critical.reduced import (
     Reduced,
-    Settled,
-    dense_inertia,
-    free_inertia,
     in_32,
     reduced_hessian,
     reduced_product,
     reduced_value_and_gradient,
 )
-from saddlescope.numerics.spectrum import rounding_bound
+from saddlescope.critical.refine import RefinedPoint
+from saddlescope.critical.result import Flat, Group, Inertia, Part
+from saddlescope.critical.scene import Scene, antisymmetric
+from saddlescope.critical.symmetric import DenseSigns, dense_inertia, free_inertia
+from saddlescope.numerics.spectrum import entry_rounding, natural_scale
+from saddlescope.problem.kinks import is_kinked
+from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 
 Range = tuple[int, int]
 
-KINDS = ("outgoing transfer", "scaling", "unused", "piecewise linear", "zero share", "zero loss")
+# A claimed flat direction's |H n| may exceed the bounds by so many times, and so many times the gradient's norm.
+CLAIM = 8.0
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,11 @@ def _meet(ranges: list[Range]) -> Range:
 
 @dataclass(frozen=True)
 class Symmetric:
-    """Signs of the reduced network, its flat directions as rows of x, and how they split by reason."""
+    """Signs of the reduced network, its flat directions, and the largest |H n| seen on each kind of them."""
 
     inertia: Inertia
-    null: np.ndarray
-    scaling: int
-    unused: int
-    residual: float
+    null: NullSpace
+    residuals: dict[str, float]
     rounding: float
     drift: float
     chance: float | None
@@ -75,105 +81,131 @@ class Symmetric:
     method: str
 
 
-def _scaling(scene: Scene, x: np.ndarray, parts: Embedding) -> np.ndarray:
-    """Return the scaling rows of all homogeneous layers; a penalty leaves none flat."""
-    if scene.problem.penalised:
-        return np.zeros((0, len(x)))
+def _claims(
+    scene: Scene, problem: Problem, parts: Embedding, x: np.ndarray, image: np.ndarray, gradient: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the rows of x that are flat for a reason, by kind; a penalty leaves only what nothing reads."""
+    reduced = Reduced.of(problem, Embedding(np.arange(len(x)), np.ones(len(x))) if problem is scene.small else parts)
+
+    def evaluate(at: np.ndarray) -> tuple[float, np.ndarray]:
+        return reduced_value_and_gradient(reduced, at)
+
+    claims = {"unused": unused_rows(evaluate, x, image, gradient, kinked=is_kinked(problem))}
+    if problem.penalised:
+        return claims
     network, layout = scene.problem.network, Layout.of(scene.parameters)
     layers = {layer: neurons for layer, neurons in scene.layers.items() if network.homogeneous(layer)}
-    return scaling_rows(x, layout, layers, parts)
+    claims["scaling"] = scaling_rows(x, layout, layers, parts)
+    if isinstance(problem.network, Perceptron):
+        assert scene.relations is not None
+        claims["linear layers"] = linear_rows(problem.network, x)
+        claims["softmax shift"] = softmax_rows(problem)
+        claims["collinear inputs"] = input_rows(problem, scene.relations)
+    unused = claims["unused"].any(axis=0)
+    return {
+        kind: rows if kind == "unused" else np.where(unused, 0.0, rows) for kind, rows in claims.items() if len(rows)
+    }
 
 
-def _null(scene: Scene, reduced: Reduced, x: np.ndarray, image: np.ndarray, gradient: np.ndarray) -> tuple:
-    """Return (unused rows, scaling rows without what is unused, whether their number is beyond doubt)."""
-    unused = unused_rows(lambda at: reduced_value_and_gradient(reduced, at), x, image, gradient)
-    scaling = _scaling(scene, x, scene.parts)
-    scaling[:, unused.any(axis=0)] = 0.0
-    basis, sure = independent(scaling)
-    return unused, basis, sure
-
-
-def symmetric_signs(scene: Scene, settled: Settled, way: np.ndarray | None, *, steps: int, seed: int) -> Symmetric:
+def symmetric_signs(scene: Scene, point: RefinedPoint, *, steps: int, seed: int) -> Symmetric:
     """Return the signs of the network without copies."""
-    reduced, x = scene.reduced, settled.x
-    if settled.hessian is not None:
-        unused, scaling, sure = _null(scene, reduced, x, settled.hessian, settled.gradient)
-        null = np.concatenate([unused, scaling])
-        inertia, residual = dense_inertia(settled.hessian, null, settled.rounding + settled.drift, settled.sway)
-        numbers = (residual, settled.rounding, settled.drift + _sway(settled, inertia), None, settled.products, "dense")
-    else:
-        assert way is not None
+    reduced, x = scene.reduced, point.x
+    problem = scene.problem if scene.small is None else scene.small
+    if point.hessian is None:
         probe = np.random.default_rng(seed).normal(size=len(x))
-        unused, scaling, sure = _null(scene, reduced, x, reduced_product(reduced, x, probe), settled.gradient)
-        null = np.concatenate([unused, scaling])
-        free = free_inertia(reduced, x, null, way, steps=steps, seed=seed)
-        inertia = free.inertia
-        residual = max((float(np.linalg.norm(reduced_product(reduced, x, row))) for row in scaling[:2]), default=0.0)
-        numbers = (residual, free.rounding, free.drift, free.chance, free.steps, "matrix-free")
-    if not sure:  # their number is in doubt, so they are not counted as flat
-        inertia = replace(inertia, zero=inertia.zero - len(scaling), unresolved=inertia.unresolved + len(scaling))
-    return Symmetric(inertia, null, len(scaling) if sure else 0, len(unused), *numbers)
+        claims = _claims(scene, problem, scene.parts, x, reduced_product(reduced, x, probe), point.gradient)
+        null = null_space(claims, np.ones(len(x)))
+        free = free_inertia(reduced, point, null.rows, steps=steps, seed=seed)
+        residuals = _by_count(null, [float(np.linalg.norm(reduced_product(reduced, x, row))) for row in null.rows])
+        found = (free.rounding, free.drift, free.chance, free.steps + point.products, "matrix-free")
+        return Symmetric(free.inertia, null, residuals, *found)
+    assert point.rounding is not None
+    scale = natural_scale(point.hessian, point.rounding)
+    null = null_space(_claims(scene, problem, scene.parts, x, point.hessian, point.gradient), scale)
+    drift = point.drift(lambda at: reduced_hessian(reduced, at), point.hessian)
+    null, signs = _dense(point.hessian, null, point.rounding, drift, scale, point.gradient)
+    products = point.products + (len(x) if point.factor else 0)
+    residuals = _by_count(null, signs.residuals)
+    return Symmetric(signs.inertia, null, residuals, signs.rounding, signs.drift, None, products, "dense")
 
 
-def _sway(settled: Settled, inertia: Inertia) -> float:
-    """Return how much the Hessian may change on the way that the gradient's rounding leaves open."""
-    lowest = np.abs(inertia.values[np.abs(inertia.values) > inertia.bounds]).min(initial=np.inf)
-    return settled.sway / float(lowest)
+def _dense(
+    hessian: np.ndarray,
+    null: NullSpace,
+    rounding: np.ndarray,
+    drift: np.ndarray,
+    scale: np.ndarray,
+    gradient: np.ndarray,
+) -> tuple[NullSpace, DenseSigns]:
+    """Return the signs, after leaving out claimed directions along which H is not as small as claimed."""
+    signs = dense_inertia(hessian, null.rows, rounding, drift)
+    allowed = CLAIM * (signs.rounding + signs.drift + float(np.linalg.norm(scale * gradient)))
+    wrong = {kind for kind, residual in _by_count(null, signs.residuals).items() if residual > allowed}
+    if not wrong:
+        return null, signs
+    keep = np.concatenate([np.full(count, kind not in wrong) for kind, count in null.counts.items()])
+    reasons = tuple(f"the Hessian does not vanish along the kind '{kind}': not counted as flat" for kind in wrong)
+    counts = {kind: count for kind, count in null.counts.items() if kind not in wrong}
+    null = NullSpace(null.rows[keep], counts, (*null.reasons, *reasons))
+    return null, dense_inertia(hessian, null.rows, rounding, drift)
 
 
-@eqx.filter_jit
-def _full_product(problem: Problem, theta: Array, v: Array) -> Array:
-    return problem.hessian_product(theta, v)
+def _by_count(null: NullSpace, residuals: "np.ndarray | list[float]") -> dict[str, float]:
+    """Return the largest residual of each kind."""
+    found, start = {}, 0
+    for kind, count in null.counts.items():
+        found[kind], start = float(np.max(residuals[start : start + count])), start + count
+    return found
 
 
 def _transfer_residual(scene: Scene, x: np.ndarray, group: Group) -> float:
     """Return |H v|/|v| for weight moved from the group's first copy to its second."""
     full = scene.at(x)
     row = transfer_rows(full, scene.layers[group.layer], group)[0]
-    theta = Layout.of(full).flatten(full)
-    image = np.asarray(_full_product(scene.problem, theta, jnp.asarray(row)))
+    theta = np.asarray(Layout.of(full).flatten(full))
+    image = reduced_product(_whole_problem(scene, len(theta)), theta, row)
     return float(np.linalg.norm(image) / max(float(np.linalg.norm(row)), 1e-300))
 
 
-def _whole(scene: Scene, symmetric: Symmetric, x: np.ndarray) -> tuple[Inertia, int]:
+def _whole_problem(scene: Scene, size: int) -> Reduced:
+    return Reduced.of(scene.problem, Embedding(np.arange(size), np.ones(size)))
+
+
+def _whole(scene: Scene, symmetric: Symmetric, point: RefinedPoint) -> tuple[Inertia, int]:
     """Return the signs of the whole Hessian with all copies, dense, and the Hessian products that it took."""
-    full = scene.at(x)
+    full = scene.at(point.x)
     theta = np.asarray(Layout.of(full).flatten(full))
     identity = Embedding(np.arange(len(theta)), np.ones(len(theta)))
-    reduced = Reduced.of(scene.problem, identity)
-    hessian = reduced_hessian(reduced, theta)
+    reduced = _whole_problem(scene, len(theta))
+    hessian, gradient = reduced_hessian(reduced, theta), reduced_value_and_gradient(reduced, theta)[1]
     coarse, theta32 = in_32(reduced, theta)
-    rounding = rounding_bound(hessian, reduced_hessian(coarse, theta32))
-    rows = [scene.parts.lift(row) for row in symmetric.null]
-    for group in scene.groups:
-        rows += list(transfer_rows(full, scene.layers[group.layer], group))
-    rows += list(_scaling(scene, theta, identity))
-    null, sure = independent(np.stack(rows) if rows else np.zeros((0, len(theta))))
-    # The way to the exact point is the same; the whole Hessian changes as much more as it is larger.
-    size = float(np.linalg.norm(hessian)) / max(float(np.linalg.norm(symmetric.inertia.values)), 1e-300)
-    inertia, _ = dense_inertia(hessian, null, rounding + symmetric.drift * max(1.0, size))
-    if not sure:
-        inertia = replace(inertia, zero=0, unresolved=inertia.unresolved + inertia.zero)
-    return inertia, 2 * len(theta)
+    rounding = entry_rounding(hessian, reduced_hessian(coarse, theta32))
+    drift = point.drift(lambda at: reduced_hessian(reduced, scene.parts.lift(at)), hessian)
+    claims = _claims(scene, scene.problem, identity, theta, hessian, gradient)
+    moves = [transfer_rows(full, scene.layers[group.layer], group) for group in scene.groups]
+    lifted = np.stack([scene.parts.lift(row) for row in symmetric.null.rows]) if len(symmetric.null.rows) else None
+    claims["outgoing transfer"] = np.concatenate(moves)
+    if lifted is not None:
+        claims["without copies"] = lifted
+    scale = natural_scale(hessian, rounding)
+    _, signs = _dense(hessian, null_space(claims, scale), rounding, drift, scale, gradient)
+    return signs.inertia, 2 * len(theta)
 
 
-def find_signs(
-    scene: Scene, settled: Settled, way: np.ndarray | None, *, zero: bool, check: bool, steps: int, seed: int
-) -> Signs:
+def find_signs(scene: Scene, point: RefinedPoint, *, zero: bool, check: bool, steps: int, seed: int) -> Signs:
     """Return the signs by the exchange split in every form that applies, and of the whole Hessian if ``check``.
 
     ``zero``: the loss is zero to rounding; then G = B = 0 and copies add flat directions only.
     """
-    symmetric = symmetric_signs(scene, settled, way, steps=steps, seed=seed)
+    symmetric = symmetric_signs(scene, point, steps=steps, seed=seed)
     parts = [Part("symmetric" if scene.groups else "all", symmetric.method, symmetric.inertia)]
     methods: dict[str, tuple[Range, Range]] = {}
-    counts: dict[str, int] = dict.fromkeys(KINDS, 0)
-    counts["scaling"], counts["unused"] = symmetric.scaling, symmetric.unused
+    counts: dict[str, int] = {**dict.fromkeys(WHY, 0), **symmetric.null.counts}
     forms = ["closed-form"] if scene.small is not None else []
     forms += ["exchange"] if check or not forms else []
     for k, form in enumerate(forms if scene.groups else []):
         total = symmetric.inertia
-        for group, sigma, times, one in antisymmetric(scene, settled.x, way, symmetric.drift, form):
+        for group, sigma, times, one in antisymmetric(scene, point, form):
             # A block whose signs are beyond their bounds says that the loss is not zero after all.
             none = zero and one.inertia.negative == one.inertia.positive == 0
             inertia = Inertia(0, one.inertia.size, 0, 0) if none else one.inertia
@@ -188,18 +220,18 @@ def find_signs(
     if not scene.groups:
         methods[symmetric.method] = (symmetric.inertia.index, symmetric.inertia.nullity)
     elif check:
-        inertia, more = _whole(scene, symmetric, settled.x)
+        inertia, more = _whole(scene, symmetric, point)
         methods["dense"], products = (inertia.index, inertia.nullity), products + more
-    residuals = {"scaling": symmetric.residual, "unused": 0.0}
-    residuals["outgoing transfer"] = max((_transfer_residual(scene, settled.x, g) for g in scene.groups), default=0.0)
+    residuals = dict(symmetric.residuals)
+    residuals["outgoing transfer"] = max((_transfer_residual(scene, point.x, g) for g in scene.groups), default=0.0)
     flat = tuple(
         Flat(kind, count, residuals.get(kind, float("nan")), WHY[kind]) for kind, count in counts.items() if count
     )
-    reasons = ()
+    reasons = symmetric.null.reasons
     if symmetric.chance is not None:
-        reasons = (
-            f"Lanczos, {symmetric.products} steps: the chance that a nonpositive eigenvalue of the symmetric part went "
-            f"unseen is below {symmetric.chance:.1e} over its random start",
+        reasons += (
+            f"Lanczos, {symmetric.products} products: the chance that a nonpositive eigenvalue of the symmetric part "
+            f"went unseen is below {symmetric.chance:.1e} over its random start",
         )
     return Signs(methods, tuple(parts), flat, symmetric.rounding, symmetric.drift, symmetric.chance, products, reasons)
 
@@ -209,14 +241,24 @@ def _by_kind(one: Block, sigma: int, *, zero: bool) -> dict[str, int]:
     if zero:
         return {"zero loss": one.inertia.size}
     named = {"outgoing transfer": one.transfer, "scaling": one.scaling, "unused": one.unused}
+    named |= {"softmax shift": one.softmax, "collinear inputs": one.collinear}
     return {**named, "piecewise linear" if sigma else "zero share": one.linear}
 
+
+CONSTANT = frozenset(
+    {"outgoing transfer", "scaling", "unused", "softmax shift", "collinear inputs", "linear layers", "zero loss"}
+)
+"""Kinds along which, all together, the loss is constant (`flat`); along the others it is flat to second order only."""
 
 WHY = {
     "outgoing transfer": "weight moves between copies along the unit's own outgoing vector, or where nothing reads it: "
     "the loss is constant",
     "scaling": "g(s z) = s g(z): incoming vector times s, outgoing vector divided by s leave the network alone",
-    "unused": "gradient and Hessian are exactly zero there: no sample uses these parameters",
+    "unused": "no sample uses these parameters: gradient and Hessian are exactly zero there, at random points too",
+    "softmax shift": "adding the same number to all outputs leaves the cross entropy alone",
+    "collinear inputs": "the inputs, and 1 with biases, satisfy a linear relation to the rounding of the data: weights "
+    "along it are not read",
+    "linear layers": "A W1 and W2 A^-1 between linear layers leave the network alone, and so does a shift between them",
     "piecewise linear": "B = 0 for a piecewise linear activation, and the direction lies in the kernel of G: flat to "
     "second order",
     "zero share": "a copy that sends nothing out may turn within the kernel of G: flat to second order",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from saddlescope.critical.result import Inertia, Kind
 
 NOT_SHOWN = (
-    "that an exact critical point exists here: the gradient is small, not proved to vanish nearby",
+    "that an exact critical point exists here: the refined gradient is rounding, not proved to vanish nearby",
     "anything beyond second order: along flat directions without a constant-loss reason the loss may rise or fall",
 )
 KINKED = (
@@ -13,27 +13,30 @@ KINKED = (
 )
 ROUNDED = "rigorous rounding bounds: the rounding of the Hessian is measured against float32, not enclosed"
 PROBABLE = "definiteness for certain: that no nonpositive eigenvalue went unseen has a probability, stated above"
-UNPINNED = (
-    "Newton corrections from here do not converge, the valley is too flat for them: the signs are those of the Hessian "
-    "at this very point, and the gradient in the flattest directions stays open"
+UNREFINED = (
+    "Newton corrections from here do not converge to a gradient of rounding: no critical point was found beside this "
+    "point, so that it has no index"
 )
 
 
 def tolerance_words(rounding: float, drift: float) -> str:
     """Return how the error bound of the eigenvalues comes about."""
     return (
-        f"an eigenvalue has a sign if it is farther from 0 than its bound: rounding in the Hessian {rounding:.2e} (the "
-        f"same program in float32, scaled by 2^-29, times 16), change of the Hessian on the way to the exact critical "
-        f"point {drift:.2e} (Newton correction, and what the rounding of the gradient leaves open in the flattest "
-        "direction, times the measured change per length, times 4), and the eigendecomposition's own residual"
+        f"after scaling rows and columns to natural size an eigenvalue has a sign if it is farther from 0 than its "
+        f"bound: rounding in the Hessian {rounding:.2e} (the same program in float32, scaled by 2^-29, times 16), "
+        f"change of the Hessian on the way to the exact critical point {drift:.2e} (the last Newton step, and what the "
+        "rounding of the gradient leaves open in the flattest direction, times the measured change per length, times "
+        "4), and the eigendecomposition's own residual"
     )
 
 
-def verdict(inertia: Inertia, *, global_minimum: bool, pinned: bool) -> tuple[Kind, list[str]]:
-    """Return the kind of point and the reasons for it.
+def verdict(inertia: Inertia, *, global_minimum: bool, loose: Sequence[str] = ()) -> tuple[Kind, list[str]]:
+    """Return the kind of critical point and the reasons for it.
 
-    ``global_minimum``: the loss is zero to rounding and cannot be negative. Not ``pinned``: no exact critical point was
-    found beside this one, so that the signs are those of the Hessian at this very point.
+    Args:
+        inertia: signs of the whole Hessian at the refined point.
+        global_minimum: the loss is zero to rounding and cannot be negative.
+        loose: kinds of flat directions along which the loss is constant to second order only, or one at a time only.
     """
     low, high = inertia.index
     if global_minimum:
@@ -44,16 +47,21 @@ def verdict(inertia: Inertia, *, global_minimum: bool, pinned: bool) -> tuple[Ki
             return Kind.UNDECIDED, [f"{zero}; whether it is strict, the eigenvalues within the bound around 0 hide"]
         return Kind.MINIMUM if inertia.zero else Kind.STRICT_MINIMUM, [zero]
     if low > 0:
-        several = "" if low == high else f", at most {high}"
-        loose = [] if pinned else [UNPINNED]
-        return Kind.SADDLE, [f"{low} negative eigenvalue{'s' if low > 1 else ''} beyond the bound{several}", *loose]
+        words = f"{low} negative eigenvalue{'s' if low > 1 else ''} beyond the bound"
+        return Kind.SADDLE, [words if low == high else f"at least {words}, at most {high}"]
     if inertia.unresolved:
         word = "s lie" if inertia.unresolved > 1 else " lies"
         return Kind.UNDECIDED, [f"{inertia.unresolved} eigenvalue{word} within the bound around 0: no sign"]
-    if not pinned:
-        return Kind.UNDECIDED, [UNPINNED]
+    if loose:
+        return Kind.UNDECIDED, [
+            f"index 0, but along the flat directions ({', '.join(loose)}) together the loss is known to be constant to "
+            "second order only: it may fall there"
+        ]
     if inertia.zero:
-        return Kind.MINIMUM, ["all eigenvalues but those of the flat directions are positive beyond the bound"]
+        return Kind.MINIMUM, [
+            "all eigenvalues but those of the flat directions are positive beyond the bound, and along these, all "
+            "together, the loss is constant"
+        ]
     return Kind.STRICT_MINIMUM, ["all eigenvalues are positive beyond the bound"]
 
 

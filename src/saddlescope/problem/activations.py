@@ -8,6 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf as error_function
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from saddlescope.errors import SettingsError
@@ -30,6 +31,44 @@ class Activation:
     parity: Parity = "none"
 
 
+# The derivatives of tanh and of the sigmoid are 1 - t^2 and s (1 - s), which is rounding where the unit is saturated;
+# written with exponentials they keep all digits, and a saturated unit's gradient is small instead of rounded to zero.
+
+
+@jax.custom_jvp
+def _tanh(z: ArrayLike) -> Array:
+    return jnp.tanh(z)
+
+
+@jax.custom_jvp
+def _sech2(z: ArrayLike) -> Array:
+    """1 / cosh(z)^2."""
+    u = jnp.exp(-2.0 * jnp.abs(z))
+    return 4.0 * u / ((1.0 + u) * (1.0 + u))
+
+
+@jax.custom_jvp
+def _sigmoid(z: ArrayLike) -> Array:
+    return jax.nn.sigmoid(z)
+
+
+@jax.custom_jvp
+def _bell(z: ArrayLike) -> Array:
+    """The sigmoid's derivative, 1 / (4 cosh(z/2)^2)."""
+    u = jnp.exp(-jnp.abs(z))
+    return u / ((1.0 + u) * (1.0 + u))
+
+
+_tanh.defjvps(lambda dz, _, z: _sech2(z) * dz)
+_sech2.defjvps(lambda dz, y, z: -2.0 * _tanh(z) * y * dz)
+_sigmoid.defjvps(lambda dz, _, z: _bell(z) * dz)
+_bell.defjvps(lambda dz, y, z: -_tanh(0.5 * z) * y * dz)
+
+
+def _silu(z: Array) -> Array:
+    return z * _sigmoid(z)
+
+
 def _erf(z: Array) -> Array:
     return error_function(z / jnp.sqrt(jnp.asarray(2.0, z.dtype)))
 
@@ -39,7 +78,7 @@ def _gelu(z: Array) -> Array:
 
 
 def _sigmoid_softplus(z: Array) -> Array:
-    return jax.nn.sigmoid(4.0 * z) + jax.nn.softplus(z)
+    return _sigmoid(4.0 * z) + jax.nn.softplus(z)
 
 
 def _leaky_relu(z: Array) -> Array:
@@ -55,11 +94,11 @@ ACTIVATIONS: dict[str, Activation] = {
     for entry in (
         Activation("relu", jax.nn.relu, homogeneous=True, kinked=True, parity="even+linear"),
         Activation("leaky_relu", _leaky_relu, homogeneous=True, kinked=True, parity="even+linear"),
-        Activation("tanh", jnp.tanh, parity="odd"),
-        Activation("sigmoid", jax.nn.sigmoid, parity="odd+constant"),
+        Activation("tanh", _tanh, parity="odd"),
+        Activation("sigmoid", _sigmoid, parity="odd+constant"),
         Activation("softplus", jax.nn.softplus, parity="even+linear"),
         Activation("gelu", _gelu, parity="even+linear"),
-        Activation("silu", jax.nn.silu, parity="even+linear"),
+        Activation("silu", _silu, parity="even+linear"),
         Activation("erf", _erf, parity="odd"),
         Activation("exp", jnp.exp),
         Activation("identity", _identity, homogeneous=True, parity="odd"),

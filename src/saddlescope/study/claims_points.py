@@ -7,7 +7,7 @@ import numpy as np
 
 from saddlescope.critical.exchange import closed_coupling, share_signs
 from saddlescope.critical.groups import Embedding
-from saddlescope.critical.symmetric import Reduced, reduced_hessian
+from saddlescope.critical.reduced import Reduced, reduced_hessian
 from saddlescope.precision import in_float64
 from saddlescope.problem.activations import activation
 from saddlescope.resize.manifold import locate

@@ -1,0 +1,350 @@
+"""A certificate belongs to the critical point that it names, in any units; flat directions have a reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import saddlescope as ss
+from references.critical_networks import (
+    Critical,
+    copied,
+    critical,
+    gradient_and_hessian,
+    moved,
+    problem_of,
+    signs,
+    with_residual,
+)
+from saddlescope.critical.certify import certify
+from saddlescope.critical.exchange import unread
+from saddlescope.critical.flat import dependent_inputs, null_space
+from saddlescope.critical.result import Certificate, Kind
+from saddlescope.critical.signs import CONSTANT, WHY
+from saddlescope.critical.twins import turn
+from saddlescope.critical.zero import is_zero
+from saddlescope.numerics.spectrum import natural_scale
+from saddlescope.precision import float64
+
+
+def right(point: Critical, found: Certificate) -> None:
+    """Check a decided certificate against the signs of the Hessian, in extended precision, at the point it names."""
+    there = replace(point, parameters=found.point)
+    assert np.linalg.norm(gradient_and_hessian(there)[0].astype(float)) < 1e-13
+    assert (found.index, found.nullity) == signs(there), (found.reasons, found.methods)
+
+
+def counts(found: Certificate) -> dict[str, int]:
+    return {one.kind: one.count for one in found.flat}
+
+
+# The point that the signs belong to.
+
+
+@pytest.mark.parametrize("exponent", [4, 6, 8])
+@pytest.mark.parametrize(("widths", "copies"), [((2, 3, 1), (0.5, 0.5)), ((2, 3, 2), (1.4, -0.4))])
+def test_a_point_beside_a_lifted_point_has_the_signs_of_the_critical_point_it_names(widths, copies, exponent) -> None:
+    """Copies 1e-4 to 1e-8 apart: the Hessian's own signs just there are no index (science notes, 9.5)."""
+    generator = np.random.default_rng(exponent)
+    for seed in range(3):
+        point = copied(critical(widths, seed=seed, residual=0.3), 1, 0, copies)
+        beside = moved(point, 10.0**-exponent * generator.normal(size=point.size))
+        found = certify(problem_of(beside), beside.parameters)
+        right(beside, found)
+        assert [group.units for group in found.groups] == [(0, 3)]
+        assert 0 < found.distance < 100 * 10.0**-exponent
+        assert found.signs_here is None
+
+
+def test_beside_a_line_of_minima_nothing_is_called_a_saddle() -> None:
+    """[FA00] theorem 3: with B definite the copies' line consists of minima; what is 1e-5 beside it is no saddle."""
+    generator, minima = np.random.default_rng(0), 0
+    for seed in range(40):
+        point = copied(critical((1, 2, 1), seed=seed, bias=False, residual=0.1, samples=25), 1, 0, (0.5, 0.5))
+        if signs(point) != (0, 1):
+            continue
+        beside = moved(point, 1e-5 * generator.normal(size=point.size))
+        found = certify(problem_of(beside), beside.parameters)
+        assert found.verdict in (Kind.MINIMUM, Kind.UNDECIDED)
+        minima += found.verdict == Kind.MINIMUM
+    assert minima >= 3
+
+
+def test_where_no_critical_point_is_reached_there_is_no_index() -> None:
+    point = critical((2, 3, 2), seed=0)
+    found = certify(problem_of(point), moved(point, np.full(17, 0.7)).parameters, gradient_tolerance=1e9)
+    if found.method == "none":
+        assert (found.index, found.nullity, found.verdict) == (None, None, Kind.UNDECIDED)
+        assert found.signs_here is not None
+        assert sum(found.signs_here) == 17
+    else:
+        right(point, found)
+
+
+def test_a_critical_point_keeps_its_own_copies_though_others_are_near() -> None:
+    """Two units 1e-3 apart at an exact critical point: no merge is nearer than the point itself."""
+    point = critical((2, 3, 2), seed=4)
+    parameters = dict(point.parameters)
+    for name in ("0.weight", "0.bias"):
+        parameters[name] = parameters[name].copy()
+        parameters[name][2] = parameters[name][0] + 1e-3
+    point = with_residual(replace(point, parameters=parameters), np.random.default_rng(1).normal(size=(80, 2)), 0.3)
+    found = certify(problem_of(point), point.parameters)
+    assert found.groups == ()
+    assert found.distance < 1e-12
+    if found.index is not None and found.nullity is not None:
+        right(point, found)
+
+
+# Units of measurement.
+
+
+@settings(max_examples=10)
+@given(
+    inputs=st.lists(st.integers(-6, 6), min_size=2, max_size=2),
+    targets=st.integers(-6, 6),
+    residual=st.sampled_from([0.02, 1.0]),
+)
+def test_the_verdict_does_not_depend_on_the_units_of_inputs_and_targets(inputs, targets, residual) -> None:
+    """Sylvester's law: a diagonal change of the parameters is a congruence (science notes, 9.7)."""
+    point = copied(critical((2, 3, 2), seed=2, residual=residual), 1, 0, (0.3, 0.7))
+    base = certify(problem_of(point), point.parameters)
+    columns, size = 10.0 ** np.array(inputs), 10.0**targets
+    parameters = dict(point.parameters)
+    parameters["0.weight"] = parameters["0.weight"] / columns
+    parameters |= {name: parameters[name] * size for name in ("2.weight", "2.bias")}
+    other = replace(point, parameters=parameters, inputs=point.inputs * columns, targets=point.targets * size)
+    found = certify(problem_of(other), parameters)
+    assert base.index is not None
+    assert (found.verdict, found.index, found.nullity) == (base.verdict, base.index, base.nullity)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 1000), spread=st.integers(0, 12))
+def test_natural_scale_undoes_any_diagonal_and_does_not_enlarge_rounding(seed: int, spread: int) -> None:
+    generator = np.random.default_rng(seed)
+    matrix = generator.normal(size=(6, 6))
+    matrix = matrix + matrix.T
+    diagonal = 2.0 ** generator.integers(-spread, spread + 1, 6)
+    scale = natural_scale(matrix * diagonal[:, None] * diagonal, np.zeros((6, 6)))
+    scaled = matrix * (diagonal * scale)[:, None] * (diagonal * scale)
+    assert np.all(np.abs(np.log2(np.abs(scaled).max(axis=1))) <= 2.0)
+    noisy = np.zeros((2, 2))
+    noisy[0, 0] = 1.0
+    scale = natural_scale(noisy, np.array([[0.0, 1e-16], [1e-16, 1e-16]]))
+    assert scale[0] == 1.0
+    assert scale[1] * 1e-16 < 2.0**-36
+
+
+# Flat directions by their reason.
+
+
+@pytest.mark.parametrize("copies", [(), ((1, 0, (0.4, 0.6)),)])
+def test_a_common_shift_of_all_logits_is_flat(copies) -> None:
+    """units + 1 directions, one more in every copy's block: as the Hessian in extended precision says."""
+    generator = np.random.default_rng(3)
+    point = critical((2, 1, 3), seed=1, samples=300, residual=0.0)
+    labels = np.argmax(point.targets + generator.gumbel(size=point.targets.shape), axis=1)
+    point = replace(point, loss="cross_entropy", targets=labels)
+    trained = ss.train(problem_of(point), seed=1)
+    assert trained.gradient_norm < 1e-10
+    point = replace(point, parameters={name: np.asarray(v) for name, v in trained.parameters.items()})
+    found = certify(problem_of(point), point.parameters)
+    base = replace(point, parameters=found.point)
+    for layer, unit, shares in copies:
+        base = copied(base, layer, unit, shares)
+    found = certify(problem_of(base), base.parameters)
+    assert counts(found)["softmax shift"] == 2 + len(copies)
+    truth = signs(replace(base, parameters=found.point))
+    if truth is not None:
+        assert found.index_range[0] <= truth[0] <= found.index_range[1]
+        assert found.nullity_range[0] <= truth[1] <= found.nullity_range[1]
+        assert copies or (found.index, found.nullity) == truth
+
+
+@pytest.mark.parametrize("copies", [0, 1])
+@pytest.mark.parametrize("kind", ["one", "copy", "complement", "sum"])
+def test_inputs_that_depend_on_each_other_leave_weights_flat(kind: str, copies: int) -> None:
+    point = critical((3, 3, 2), seed=5)
+    inputs = point.inputs.copy()
+    inputs[:, 2] = {
+        "one": np.ones(80),
+        "copy": inputs[:, 0],
+        "complement": 1.0 - inputs[:, 0],
+        "sum": 0.3 * inputs[:, 0] - 1.7 * inputs[:, 1],
+    }[kind]
+    point = with_residual(replace(point, inputs=inputs), np.random.default_rng(3).normal(size=(80, 2)), 0.5)
+    if copies:
+        point = copied(point, 1, 1, (0.3, 0.7))
+    found = certify(problem_of(point), point.parameters)
+    right(point, found)
+    assert counts(found)["collinear inputs"] == 3 + copies
+
+
+def test_nearly_dependent_inputs_are_not_called_dependent() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(50, 2))
+    network = ss.Perceptron((3, 2, 1), "tanh")
+
+    def relations(third: np.ndarray) -> int:
+        return len(dependent_inputs(ss.Problem(network, ss.Data(np.c_[x, third], x[:, :1]))))
+
+    assert relations(x[:, 0]) == 1
+    assert relations(x[:, 0] + 1e-10 * x[:, 1]) == 0
+    nudged = x[:, 0].copy()
+    nudged[7] *= 1 + 1e-11
+    assert relations(nudged) == 0
+    small = np.where(np.arange(50) == 7, 1e-9, x[:, 0])  # one small entry holds its own relation, relatively
+    assert len(dependent_inputs(ss.Problem(network, ss.Data(np.c_[small, x[:, 1], small], x[:, :1])))) == 1
+    wrong = small.copy()
+    wrong[7] *= 1 + 1e-6
+    assert len(dependent_inputs(ss.Problem(network, ss.Data(np.c_[small, x[:, 1], wrong], x[:, :1])))) == 0
+
+
+@pytest.mark.parametrize("chosen", [(0, 1), (0, 2), (1, 2)])
+def test_linear_networks_have_the_index_of_baldi_and_hornik(chosen: tuple[int, int]) -> None:
+    """Index = inversions of the chosen singular values, nullity = p^2 (science notes, 9.10)."""
+    generator = np.random.default_rng(1)
+    x = np.linalg.qr(generator.normal(size=(200, 4)))[0] * 200**0.5
+    y = x @ generator.normal(size=(4, 3)) + 0.1 * generator.normal(size=(200, 3))
+    u, s, v = np.linalg.svd(y.T @ x / 200)
+    picked = list(chosen)
+    parameters = {"0.weight": np.sqrt(s[picked])[:, None] * v[picked], "2.weight": u[:, picked] * np.sqrt(s[picked])}
+    found = certify(ss.Problem(ss.Perceptron((4, 2, 3), "identity", bias=False), ss.Data(x, y)), parameters)
+    inversions = sum(1 for k in chosen for other in range(k) if other not in chosen)
+    assert (found.index, found.nullity) == (inversions, 4)
+    assert found.verdict == (Kind.SADDLE if inversions else Kind.MINIMUM)
+
+
+def test_with_biases_a_shift_between_linear_layers_is_flat_too() -> None:
+    generator = np.random.default_rng(2)
+    x = generator.normal(size=(100, 3))
+    y = x @ generator.normal(size=(3, 2)) + 0.3 * generator.normal(size=(100, 2)) + 1.0
+    problem = ss.Problem(ss.Perceptron((3, 2, 2), "identity"), ss.Data(x, y))
+    found = certify(problem, ss.train(problem, seed=0))
+    assert (found.verdict, found.index, found.nullity) == (Kind.MINIMUM, 0, 2 * 2 + 2)
+    assert counts(found) == {"scaling": 2, "linear layers": 4}
+
+
+def test_a_deep_linear_network_at_the_origin_is_no_minimum() -> None:
+    """Kawaguchi 2016: no negative curvature, and the loss falls along (t, t, t)."""
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(200, 1))
+    problem = ss.Problem(ss.Perceptron((1, 1, 1, 1), "identity", bias=False), ss.Data(x, x))
+    zero = {f"{k}.weight": np.zeros((1, 1)) for k in (0, 2, 4)}
+    assert problem.loss_of({name: value + 1e-2 for name, value in zero.items()}) < problem.loss_of(zero)
+    found = certify(problem, zero)
+    assert found.verdict == Kind.UNDECIDED
+    assert "unused" not in counts(found)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sine", "erf", "sigmoid"])
+def test_sign_twins_have_the_spectrum_of_copies(activation: str) -> None:
+    """g(-z) = -g(z), for the sigmoid 1 - g(z): a linear map takes the twin to a copy, and the loss with it."""
+    for seed, shares in ((2, (0.4, 0.6)), (3, (1.7, -0.7))):
+        point = copied(critical((2, 3, 2), activation, seed=seed), 1, 1, shares)
+        network = problem_of(point).network
+        with float64():
+            twin = replace(point, parameters=turn(network, point.parameters, network.neurons(1), 1, 3))
+        assert not np.allclose(twin.parameters["0.weight"], point.parameters["0.weight"])
+        one, other = (certify(problem_of(p), p.parameters) for p in (point, twin))
+        right(twin, other)
+        assert (one.verdict, one.index, one.nullity) == (other.verdict, other.index, other.nullity)
+        assert any("copy with the other sign" in reason for reason in other.reasons)
+        assert other.distance < 1e-12
+
+
+def test_turning_a_unit_twice_is_the_identity_and_leaves_the_outputs_alone() -> None:
+    for activation in ("tanh", "sigmoid"):
+        point = critical((2, 3, 2, 2), activation, seed=1)
+        problem = problem_of(point)
+        for layer, unit in ((1, 2), (2, 0)):
+            neurons = problem.network.neurons(layer)
+            with float64():
+                once = turn(problem.network, point.parameters, neurons, layer, unit)
+                twice = turn(problem.network, once, neurons, layer, unit)
+            np.testing.assert_allclose(problem.outputs_of(once), problem.outputs_of(point.parameters), rtol=1e-11)
+            for name, value in point.parameters.items():
+                np.testing.assert_allclose(twice[name], value, rtol=1e-15, atol=1e-15)
+
+
+def test_a_share_of_zero_at_index_0_is_no_minimum_for_certain() -> None:
+    """The copy may turn and send something out at once: flat to second order only (science notes, 9.6)."""
+    decided = 0
+    for seed in range(30):
+        small = critical((2, 1, 1), "softplus", seed=seed, bias=False, residual=0.3, samples=40)
+        if signs(small) != (0, 0):
+            continue
+        point = copied(small, 1, 0, (1.0, 0.0))
+        found = certify(problem_of(point), point.parameters)
+        assert (found.index, found.nullity) == signs(point)
+        assert found.verdict == Kind.UNDECIDED
+        assert "second order only" in found.reasons[-1] or any("second order only" in why for why in found.reasons)
+        decided += 1
+    assert decided > 0
+
+
+def test_each_kind_says_why_and_only_some_are_constant_together() -> None:
+    assert set(WHY) > CONSTANT
+    assert {"piecewise linear", "zero share"} == set(WHY) - CONSTANT
+
+
+def test_claimed_rows_count_once_and_unclear_ones_not_at_all() -> None:
+    eye = np.eye(4)
+    null = null_space({"a": eye[:2], "b": np.stack([eye[0] + eye[1], eye[2]])}, np.ones(4))
+    assert null.counts == {"a": 2, "b": 1}
+    np.testing.assert_allclose(null.rows @ null.rows.T, np.eye(3), atol=1e-14)
+    null = null_space({"a": eye[:1], "b": (eye[0] + 1e-9 * eye[1])[None]}, np.ones(4))
+    assert null.counts == {"a": 1}
+    assert "unclear" in null.reasons[0]
+
+
+# What is read, and what is zero.
+
+
+def test_entries_that_are_unread_one_by_one_are_not_unread_together() -> None:
+    """x y: at the origin no entry is read while the other is zero."""
+
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return float(x[0] * x[1]), np.array([x[1], x[0], 0.0])
+
+    assert unread(evaluate, np.zeros(3), np.ones(3, bool)).tolist() == [False, False, True]
+
+
+def test_a_residual_of_many_roundings_is_not_zero_and_one_of_rounding_is() -> None:
+    """8e-15 of the outputs, orthogonal to the Jacobian: 50 to 100 units in the last place; index 1 or 2 in truth."""
+    for seed in range(4):
+        exact = critical((2, 3, 1), seed=seed, residual=0.0, samples=25)
+        assert is_zero(problem_of(exact), exact.parameters)
+        off = with_residual(exact, np.random.default_rng(seed).normal(size=exact.targets.shape), 2e-14)
+        assert not is_zero(problem_of(off), off.parameters)
+        found = certify(problem_of(copied(off, 1, 0, (0.5, 0.5))), copied(off, 1, 0, (0.5, 0.5)).parameters)
+        assert not any("loss is zero" in reason for reason in found.reasons)
+
+
+def test_a_network_without_hidden_layers_needs_no_activation() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(50, 4)), generator.normal(size=(50, 3))
+    problem = ss.Problem(ss.Perceptron((4, 3)), ss.Data(x, y))
+    found = certify(problem, ss.train(problem, seed=0))
+    assert (found.verdict, found.index, found.nullity) == (Kind.STRICT_MINIMUM, 0, 0)
+
+
+def test_a_saturated_unit_keeps_all_digits_of_its_derivatives() -> None:
+    """Against 50 digits: 1 - tanh(40)^2 and s(40)(1 - s(40)), and their derivatives."""
+    import jax
+    import mpmath
+
+    from saddlescope.problem.activations import activation
+
+    mpmath.mp.dps = 50
+    exact = {"tanh": mpmath.tanh, "sigmoid": lambda z: 1 / (1 + mpmath.exp(-z))}
+    with float64():
+        for name, function in exact.items():
+            g = activation(name).function
+            for z in (-40.0, -3.0, -1e-3, 0.7, 12.0, 40.0):
+                for order, derivative in enumerate((g, jax.grad(g), jax.grad(jax.grad(g)))):
+                    want = float(mpmath.diff(function, z, order)) if order else float(function(z))
+                    assert float(derivative(z)) == pytest.approx(want, rel=1e-13, abs=1e-300)
