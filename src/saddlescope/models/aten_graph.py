@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from saddlescope.models import (
@@ -74,8 +75,8 @@ class Graph:
 
     def values(self, arrays: Mapping[str, Any], inputs: Sequence[Array]) -> dict[str, Any]:
         """Return the result of every step by name."""
-        known: dict[str, Any] = dict(self.constants)
-        known.update({inner: arrays[outer] for inner, outer in self.arrays.items()})
+        known: dict[str, Any] = {name: jnp.asarray(value) for name, value in self.constants.items()}
+        known.update({inner: jnp.asarray(arrays[outer]) for inner, outer in self.arrays.items()})
         known.update(zip(self.inputs, inputs, strict=True))
         for step in self.steps:
             arguments = [_filled(argument, known) for argument in step.arguments]

@@ -165,7 +165,7 @@ def _unstack(equation: Any, inputs: list[Terms]) -> list[Terms]:
 
 def _split(equation: Any, inputs: list[Terms]) -> list[Terms]:
     along, sizes = equation.params["axis"], equation.params["sizes"]
-    parts = [Atom(n) for n in sizes]
+    parts = [Atom(int(n)) for n in sizes]
     unify(inputs[0][along], [[part] for part in parts])
     return [[[[part]] if axis == along else t for axis, t in enumerate(inputs[0])] for part in parts]
 

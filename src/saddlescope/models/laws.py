@@ -152,22 +152,25 @@ def exchange(trials: Sequence[Trial], units: int, places: Sequence[Place], seed:
             deviation = max(deviation, trial.change(permuted(trial.arrays, units, places, order)))
     if deviation > SAME:
         return Exchange(deviation, 0.0, ())
+    if len(places) == 1:  # without it nothing is moved at all: that it is felt must do
+        return Exchange(deviation, _felt_by(scatter, units, places[0]), ())
     order, without = derangement(units, generator), {}
     for place in places:
         rest = [other for other in places if other != place]
         without[place] = scatter.change(permuted(scatter.arrays, units, rest, order))
-    idle = tuple(place for place, gap in without.items() if gap < OTHER and _is_idle(scatter, units, place))
+    idle = tuple(p for p, gap in without.items() if gap < OTHER and _felt_by(scatter, units, p) <= SAME)
     felt = [gap for place, gap in without.items() if place not in idle]
     return Exchange(deviation, min(felt, default=0.0), idle)
 
 
-def _is_idle(trial: Trial, units: int, place: Place) -> bool:
+def _felt_by(trial: Trial, units: int, place: Place) -> float:
+    """Return how much the outputs change when a place's entries are shaken."""
     generator = np.random.default_rng(1)
 
     def shake(part: np.ndarray, _: Place) -> None:
         part += generator.standard_normal(part.shape) * (np.abs(part).mean() + 0.1)
 
-    return trial.change(changed(trial.arrays, units, [place], shake)) <= SAME
+    return trial.change(changed(trial.arrays, units, [place], shake))
 
 
 @dataclass(frozen=True)

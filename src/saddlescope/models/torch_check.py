@@ -19,7 +19,7 @@ def _weights(shape: Sequence[int]) -> np.ndarray:
     return np.cos(1.0 + 0.7 * np.arange(count)).reshape(shape)
 
 
-def _directions(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _directions(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     return {name: generator.standard_normal(value.shape) for name, value in arrays.items()}
 
@@ -88,7 +88,7 @@ def jax_product(
     """Return the same product from the converted function."""
     at = {name: jnp.asarray(arrays[name]) for name in names}
     rest = {name: jnp.asarray(value) for name, value in arrays.items() if name not in at}
-    along = {name: jnp.asarray(value) for name, value in _directions(at).items()}  # type: ignore[arg-type]
+    along = {name: jnp.asarray(value) for name, value in _directions(at).items()}
 
     def loss(parameters: Mapping[str, Any], others: Mapping[str, Any], data: tuple[Any, ...]) -> Any:
         out = function({**others, **parameters}, *data)

@@ -133,14 +133,29 @@ def fold_norms(module: Any) -> None:
     parametrize = torch.nn.utils.parametrize
     for part in list(module.modules()):
         if parametrize.is_parametrized(part):
-            for name in list(part.parametrizations):
-                parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+            _fold_parametrizations(part)
         for hook in list(part._forward_pre_hooks.values()):
             kind = type(hook).__name__
             if kind == "WeightNorm":
                 torch.nn.utils.remove_weight_norm(part, hook.name)
             elif kind == "SpectralNorm":
                 torch.nn.utils.remove_spectral_norm(part, hook.name)
+
+
+def _fold_parametrizations(part: Any) -> None:
+    """Give a copied module its plain class again.
+
+    PyTorch's own way back takes the property off the class, which the copy shares with the user's module.
+    """
+    torch = torch_library()
+    held = dict(part.parametrizations.items())
+    values = {name: getattr(part, name).detach().clone() for name in held}
+    trained = {name: any(value.requires_grad for value in entry.parameters()) for name, entry in held.items()}
+    plain = torch.nn.utils.parametrize.type_before_parametrizations(part)
+    del part.parametrizations
+    part.__class__ = plain
+    for name, value in values.items():
+        part.register_parameter(name, torch.nn.Parameter(value, requires_grad=trained[name]))
 
 
 def as_tensors(example: Any) -> tuple[Any, ...]:

@@ -200,8 +200,11 @@ def _marks(trace: _Trace, equation: Any, nodes: list[_Node]) -> None:
     """Note heads (products of data with data, batched), channels, and sums of a value with what was made of it."""
     name = equation.primitive.name
     if name == "dot_general" and all(node.number for node in nodes):
-        for axis in equation.params["dimension_numbers"][1][0]:
-            trace.marked.append(("heads", nodes[0].terms[axis]))
+        batch = equation.params["dimension_numbers"][1]
+        trace.marked += [("heads", nodes[0].terms[axis]) for axis in batch[0]]
+        if len(batch[0]) > 1:  # samples and heads: what is left belongs to one head
+            for node, axes in zip(nodes, batch, strict=True):
+                trace.marked += [("within", term) for axis, term in enumerate(node.terms) if axis not in axes]
     elif name == "conv_general_dilated":
         numbers = equation.params["dimension_numbers"]
         trace.marked.append(("channels", nodes[1].terms[numbers.rhs_spec[0]]))

@@ -49,7 +49,8 @@ class Symmetry:
         moves_along: slices of arrays that are not trained (running statistics, frozen arrays).
         verified: whether every permutation that was tried left the outputs alone.
         deviation: the largest relative change of the outputs over the permutations tried.
-        omission: the smallest relative change when the slices of one place are left out of a permutation.
+        omission: the smallest relative change when the slices of one place are left out of a permutation;
+            of a group with one place only, the change when its entries are shaken.
         kind: what the units are.
         mergeable: whether of units that are fed alike only the sum of what they send out matters.
         resizable: whether units can be added and removed.
