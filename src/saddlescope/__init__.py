@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from saddlescope.critical.proof import prove as prove
     from saddlescope.critical.result import Certificate as Certificate
     from saddlescope.errors import SaddlescopeError as SaddlescopeError
+    from saddlescope.models.from_function import from_equinox as from_equinox
+    from saddlescope.models.from_function import from_flax as from_flax
+    from saddlescope.models.from_function import from_function as from_function
+    from saddlescope.models.from_torch import from_torch as from_torch
+    from saddlescope.models.function import Function as Function
+    from saddlescope.models.symmetries import symmetries as symmetries
+    from saddlescope.models.to_torch import to_torch as to_torch
+    from saddlescope.models.units import Symmetry as Symmetry
+    from saddlescope.models.units import UnitFacts as UnitFacts
+    from saddlescope.models.units import Units as Units
     from saddlescope.outcomes import Outcome as Outcome
     from saddlescope.paths.find import find_path as find_path
     from saddlescope.paths.mirror import position as position
@@ -99,6 +109,16 @@ _HOMES = {
     "PathSettings": "saddlescope.paths.result",
     "PermutationPoint": "saddlescope.paths.result",
     "position": "saddlescope.paths.mirror",
+    "from_torch": "saddlescope.models.from_torch",
+    "to_torch": "saddlescope.models.to_torch",
+    "from_function": "saddlescope.models.from_function",
+    "from_flax": "saddlescope.models.from_function",
+    "from_equinox": "saddlescope.models.from_function",
+    "symmetries": "saddlescope.models.symmetries",
+    "Symmetry": "saddlescope.models.units",
+    "Units": "saddlescope.models.units",
+    "UnitFacts": "saddlescope.models.units",
+    "Function": "saddlescope.models.function",
     "Data": "saddlescope.problem.data",
     "Perceptron": "saddlescope.problem.networks",
     "Problem": "saddlescope.problem.problem",
