@@ -75,7 +75,7 @@ def _demo(out: Path, seed: int, began: float, *, json: bool, quiet: bool, verbos
     say("training a network on 1797 digits, then merging two of its neurons ...", quiet=quiet)
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
         shown = demonstrate(seed=seed, progress=progress)
-    words = {"network": "teacher.safetensors", "data": "digits", "target": "network", "seed": seed}
+    words = {"network": "teacher.safetensors", "data": "digits-used", "target": "network", "seed": seed}
     found = replace(shown.path, problem={**shown.path.problem, **words})
     with writing(out, "the result") as draft:
         draft.mkdir()

@@ -19,7 +19,10 @@ from saddlescope.problem.tables import read_csv, read_npy_pair, read_npz
 Split = Literal["train", "test"]
 _PREFIX = {"train": "train", "test": "t10k"}
 
-NAMES = ("digits", "toy", "mnist", "mnist-test")
+NAMES = ("digits", "digits-used", "toy", "mnist", "mnist-test")
+
+# A pixel counts as used if so many of the digits have something there.
+USED = 0.05
 
 
 def digits() -> Data:
@@ -30,6 +33,17 @@ def digits() -> Data:
     """
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as stored:
         return Data(stored["images"] / 16.0, labels=stored["labels"], name="digits")
+
+
+def digits_used() -> Data:
+    """Return the digits without the pixels that fewer than 1 in 20 of them use: 50 of 64 stay.
+
+    The weights of a pixel that hardly any sample uses lie in a valley that falls without end: where they are free, a
+    network has no critical point to find.
+    """
+    data = digits()
+    used = np.mean(data.inputs != 0, axis=0) >= USED
+    return Data(data.inputs[:, used], labels=data.labels, name="digits-used")
 
 
 def normal_inputs(samples: int, width: int, seed: int) -> np.ndarray:
@@ -134,6 +148,7 @@ def load_data(spec: str) -> Data:
     """
     named = {
         "digits": digits,
+        "digits-used": digits_used,
         "toy": toy,
         "mnist": lambda: mnist("train"),
         "mnist-test": lambda: mnist("test"),

@@ -14,10 +14,10 @@ from saddlescope.precision import in_float64
 from saddlescope.problem.data import teacher_data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import digits
+from saddlescope.problem.sources import digits_used
 from saddlescope.training.train import Progress, Training, train
 
-WIDTHS = (64, 16, 16, 10)
+WIDTHS = (50, 16, 16, 10)
 LAYER = 2
 ADAM_STEPS = 600
 
@@ -34,8 +34,8 @@ class Demonstration:
 
 @in_float64
 def demonstrate(*, seed: int = 0, steps: int = 100, progress: Progress | None = None) -> Demonstration:
-    """Train on digits, take the most similar pair of hidden layer 2, and follow its permutation path."""
-    data = digits()
+    """Train on the digits' used pixels, take the most similar pair of hidden layer 2, and follow its path."""
+    data = digits_used()
     network = Perceptron(WIDTHS, "tanh")
     learning = Problem(network, data, loss="cross_entropy")
     teacher = train(learning, seed=seed, adam_steps=ADAM_STEPS, max_newton=0, progress=progress)
@@ -44,7 +44,7 @@ def demonstrate(*, seed: int = 0, steps: int = 100, progress: Progress | None = 
     student = Problem(
         network,
         teacher_data(
-            network, teacher.parameters, np.asarray(data.inputs), labels=data.labels, name="digits, teacher's outputs"
+            network, teacher.parameters, np.asarray(data.inputs), labels=data.labels, name="digits-used, teacher's outputs"
         ),
         loss="normalised",
     )
