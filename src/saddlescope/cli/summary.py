@@ -138,6 +138,10 @@ def _start_rows(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
+# Fields of a certificate that its document holds in another form, or not at all: the refined point's arrays.
+BESIDE = ("groups", "flat", "parts", "point")
+
+
 def certificate_json(
     certificate: Certificate | None, path: Path | None, along: Along | None, proof: Proof | None
 ) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def certificate_json(
         )
         result |= {"verdict": "no-point", "ending": path.ending, "reasons": [path.advice, *path.reasons]}
     else:
-        result = {name: value for name, value in vars(certificate).items() if name not in ("groups", "flat", "parts")}
+        result = {name: value for name, value in vars(certificate).items() if name not in BESIDE}
         result["methods"] = {
             name: {"index": index, "nullity": nullity} for name, (index, nullity) in certificate.methods.items()
         }
@@ -166,6 +170,11 @@ def certificate_json(
 
 def _count(pair: tuple[int, int]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} to {pair[1]}"
+
+
+def _at_least(pair: tuple[int, int]) -> str:
+    """Return a range with what is decided first."""
+    return str(pair[0]) if pair[0] == pair[1] else f"at least {pair[0]} (at most {pair[1]})"
 
 
 def proof_lines(proof: Proof) -> list[str]:
@@ -195,7 +204,7 @@ def certificate_told(certificate: Certificate | None, path: Path | None) -> Told
         assert path is not None
         return Told(f"no permutation point: {path.ending}. {path.advice}", good=False, reasons=path.reasons)
     known = certificate.methods != {}
-    counts = f": index {_count(certificate.index_range)}, nullity {_count(certificate.nullity_range)}"
+    counts = f": index {_at_least(certificate.index_range)}, nullity {_at_least(certificate.nullity_range)}"
     rows = [("loss", f"{certificate.loss:.8g}, gradient norm {certificate.gradient_norm:.2e}")]
     for group in certificate.groups:
         shares = ", ".join(f"{share:.6g}" for share in group.shares)
@@ -205,8 +214,15 @@ def certificate_told(certificate: Certificate | None, path: Path | None) -> Told
         rows.append(("flat", f"{flat.count}: {flat.kind} (|Hv|/|v| {flat.residual:.1e}); {flat.why}"))
     for name, (index, nullity) in certificate.methods.items():
         rows.append((f"by {name}", f"index {_count(index)}, nullity {_count(nullity)}"))
-    away = f"{certificate.distance:.1e} from here, gradient norm {certificate.refined_gradient_norm:.2e}"
-    rows.append(("signs taken at", f"distance {away}"))
+    if certificate.signs_here is not None:
+        negative, unclear, positive = certificate.signs_here
+        words = (
+            f"{negative} negative, {unclear} unclear, {positive} positive eigenvalues, at a point that is not critical"
+        )
+        rows.append(("signs just here", words))
+    if known:
+        away = f"{certificate.distance:.1e} from here ({certificate.relative_distance:.1e} of its size)"
+        rows.append(("signs belong to", f"{away}, gradient norm {certificate.refined_gradient_norm:.2e}"))
     rows += [("not shown", text) for text in certificate.not_shown]
     good = {"undecided": None, "not-critical": False}.get(certificate.verdict.value, True)
     verdict = f"verdict: {certificate.verdict}{counts if known else ''}"

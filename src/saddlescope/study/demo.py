@@ -6,8 +6,6 @@ teacher's outputs before the softmax: so the path begins at an exact minimum of 
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.precision import in_float64
@@ -44,7 +42,7 @@ def demonstrate(*, seed: int = 0, steps: int = 100, progress: Progress | None = 
     student = Problem(
         network,
         teacher_data(
-            network, teacher.parameters, np.asarray(data.inputs), labels=data.labels, name="digits-used, teacher's outputs"
+            network, teacher.parameters, data.inputs, labels=data.labels, name=f"{data.name}, teacher's outputs"
         ),
         loss="normalised",
     )
