@@ -22,11 +22,13 @@ class Reduced(eqx.Module):
     source: Array
     scale: Array
     size: int = eqx.field(static=True)
+    whole: bool = eqx.field(static=True)  # x is theta
 
     @staticmethod
     def of(problem: Problem, parts: Embedding) -> "Reduced":
         """Return the problem seen through an embedding."""
-        return Reduced(problem, jnp.asarray(parts.source), jnp.asarray(parts.scale), parts.size)
+        whole = bool(np.array_equal(parts.source, np.arange(len(parts.source))) and np.all(parts.scale == 1.0))
+        return Reduced(problem, jnp.asarray(parts.source), jnp.asarray(parts.scale), parts.size, whole)
 
     def lift(self, x: Array) -> Array:
         """Return M x."""
@@ -53,6 +55,8 @@ def _value_and_gradient(reduced: Reduced, x: Array) -> tuple[Scalar, Array]:
 
 @eqx.filter_jit
 def _hessian(reduced: Reduced, x: Array) -> Array:
+    if reduced.whole:
+        return reduced.problem.hessian(x)
     identity = jnp.eye(reduced.size, dtype=x.dtype)
     return jax.lax.map(lambda v: reduced.product(x, v), identity, batch_size=16)
 
