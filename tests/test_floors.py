@@ -28,8 +28,8 @@ FLOORS: list[dict[str, str]] = [
     {
         "paths": "advice result units constraint follow events growth decide maxima mirror polish start ending find "
         "together",
-        "critical": "result groups exchange reduced refine flat twins scene symmetric words signs zero certify lifted "
-        "along enclosure proof",
+        "critical": "result groups exchange reduced refine flat patterns twins scene symmetric words signs zero "
+        "certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb twins keep one_layer reduce",
         "training": "train students",

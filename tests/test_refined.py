@@ -225,7 +225,7 @@ def test_with_biases_a_shift_between_linear_layers_is_flat_too() -> None:
     problem = ss.Problem(ss.Perceptron((3, 2, 2), "identity"), ss.Data(x, y))
     found = certify(problem, ss.train(problem, seed=0))
     assert (found.verdict, found.index, found.nullity) == (Kind.MINIMUM, 0, 2 * 2 + 2)
-    assert counts(found) == {"scaling": 2, "linear layers": 4}
+    assert counts(found) == {"scaling": 2, "linear units": 4}
 
 
 def test_a_deep_linear_network_at_the_origin_is_no_minimum() -> None:
@@ -288,7 +288,7 @@ def test_a_share_of_zero_at_index_0_is_no_minimum_for_certain() -> None:
 
 def test_each_kind_says_why_and_only_some_are_constant_together() -> None:
     assert set(WHY) > CONSTANT
-    assert {"piecewise linear", "zero share"} == set(WHY) - CONSTANT
+    assert set(WHY) - CONSTANT == {"piecewise linear", "zero share"}
 
 
 def test_claimed_rows_count_once_and_unclear_ones_not_at_all() -> None:
@@ -348,3 +348,68 @@ def test_a_saturated_unit_keeps_all_digits_of_its_derivatives() -> None:
                 for order, derivative in enumerate((g, jax.grad(g), jax.grad(jax.grad(g)))):
                     want = float(mpmath.diff(function, z, order)) if order else float(function(z))
                     assert float(derivative(z)) == pytest.approx(want, rel=1e-13, abs=1e-300)
+
+
+# Piecewise linear units.
+
+
+def with_bias(point: Critical, layer: int, bias: list[float], residual: float = 0.3) -> Critical:
+    """Return the point with other biases in one layer, critical again."""
+    parameters = dict(point.parameters) | {f"{2 * layer - 2}.bias": np.array(bias)}
+    point = replace(point, parameters=parameters)
+    return with_residual(point, np.random.default_rng(3).normal(size=point.targets.shape), residual)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_units_that_are_always_on_are_linear(activation: str) -> None:
+    """Two units on at all samples: GL(2) among them, of which 2 are scales, and a shift of each."""
+    point = with_bias(critical((3, 3, 2), activation, seed=1), 1, [40.0, 50.0, 0.3])
+    found = certify(problem_of(point), point.parameters)
+    right(point, found)
+    assert counts(found) == {"scaling": 3, "linear units": 2 + 2}
+    wide = copied(point, 1, 1, (0.4, 0.6))
+    found = certify(problem_of(wide), wide.parameters)
+    right(wide, found)
+    assert counts(found)["linear units"] == 4 + 2  # the other's incoming vector, and the bias
+
+
+def test_a_unit_on_at_few_samples_does_not_see_all_of_its_weights() -> None:
+    point = critical((4, 3, 2), "relu", seed=2)
+    z = point.inputs @ point.parameters["0.weight"].T
+    bias = [0.3, -float(np.sort(z[:, 1])[-3:].mean()), 0.2]  # on at 2 or so of 80 samples
+    point = with_bias(point, 1, bias)
+    on = int(np.sum(z[:, 1] + bias[1] > 0))
+    assert 0 < on < 5
+    found = certify(problem_of(point), point.parameters)
+    right(point, found)
+    assert counts(found)["few samples"] >= 5 - on - 1
+
+
+def test_samples_that_nothing_behind_reads_do_not_tell_units_apart() -> None:
+    """Layer 1's units are alike at all samples at which the one unit of layer 2 that sends anything is on."""
+    for seed in range(3):
+        point = with_bias(critical((2, 2, 2, 2), "relu", seed=seed), 2, [0.4, -60.0])
+        point = copied(point, 1, 0, (0.3, 0.7))
+        found = certify(problem_of(point), point.parameters)
+        truth = signs(point)
+        if truth is not None and found.method != "none":
+            assert found.index_range[0] <= truth[0] <= found.index_range[1]
+            assert found.nullity_range[0] <= truth[1] <= found.nullity_range[1]
+
+
+def test_copies_of_a_relu_with_one_output_are_one_vector_and_a_minimum_stays_one() -> None:
+    """sum a_j theta_j is all that the output sees: the flat set is a manifold of equal loss, shares of 0 included."""
+    for shares in ((0.3, 0.7), (1.5, -0.5), (1.0, 0.0)):
+        small = critical((3, 2, 1), "relu", seed=1, residual=0.2)
+        point = copied(small, 1, 1, shares)
+        found = certify(problem_of(point), point.parameters)
+        right(point, found)
+        assert counts(found)["one vector"] == 4 - 1
+        assert found.verdict == (Kind.MINIMUM if found.index == 0 else Kind.SADDLE)
+        # Along the manifold, far from the point, the loss is the same as long as no sample crosses a kink.
+        moved_to = {name: value.copy() for name, value in found.point.items()}
+        a, theta = moved_to["2.weight"][0], moved_to["0.weight"]
+        step = 1e-3 * np.random.default_rng(0).normal(size=3)
+        theta[2] += step
+        theta[1] -= a[2] / a[1] * step
+        assert problem_of(point).loss_of(moved_to) == pytest.approx(found.loss, rel=1e-12)

@@ -48,7 +48,7 @@ MERGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 ABOUT = 10.0
 
 # Flat directions of these kinds a symmetry of the network or the loss explains.
-BY_SYMMETRY = ("outgoing transfer", "scaling", "linear layers", "softmax shift")
+BY_SYMMETRY = ("outgoing transfer", "scaling", "linear units", "softmax shift", "one vector")
 
 
 @in_float64

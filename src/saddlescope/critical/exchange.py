@@ -6,7 +6,9 @@ network's Hessian, by congruence, one block K_q = [[0, G], [G^T, sigma_q B]] for
 a^T G = 0 exactly: moving outgoing weight between copies is flat.
 """
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import equinox as eqx
@@ -28,8 +30,8 @@ Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
 class Coupling(NamedTuple):
     """G and B of one unit, each with a bound on its entries' errors, and what is known of its rows and columns.
 
-    ``outgoing_null``, ``incoming_null``: rows along which G and B vanish for a reason that holds at every point of
-    the network: a softmax that does not see a common shift, inputs that depend on each other.
+    ``outgoing_null``, ``incoming_null``: by kind, rows along which G and B vanish for a reason: a softmax that does
+    not see a common shift, inputs that depend on each other, units that are linear on the data.
     """
 
     g: np.ndarray  # (outgoing, incoming)
@@ -39,20 +41,15 @@ class Coupling(NamedTuple):
     outgoing: np.ndarray
     incoming: np.ndarray
     used: np.ndarray  # (incoming,)
-    outgoing_null: np.ndarray | None = None  # (rows, outgoing)
-    incoming_null: np.ndarray | None = None  # (rows, incoming)
+    outgoing_null: Mapping[str, np.ndarray] = MappingProxyType({})  # (rows, outgoing)
+    incoming_null: Mapping[str, np.ndarray] = MappingProxyType({})  # (rows, incoming)
 
 
 class Block(NamedTuple):
-    """Signs of one K_q, and how many of its flat directions have which reason."""
+    """Signs of one K_q, and how many of its flat directions have which reason (`signs.WHY`)."""
 
     inertia: Inertia
-    transfer: int
-    scaling: int
-    unused: int
-    linear: int
-    softmax: int = 0
-    collinear: int = 0
+    counts: dict[str, int]
 
 
 def share_signs(shares: tuple[float, ...]) -> tuple[int, int, int]:
@@ -219,9 +216,9 @@ def _complement(rows: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "size
     return np.linalg.qr(rows.T, mode="complete")[0][:, len(rows) :]
 
 
-def _independent(rows: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "rank size"]:
-    """Return an orthonormal basis of the span of rows that vanish, or are clearly independent, or are the same."""
-    rows = rows[np.linalg.norm(rows, axis=1) > 0]
+def _independent(rows: Float[np.ndarray, "rows size"], floor: float = 0.0) -> Float[np.ndarray, "rank size"]:
+    """Return an orthonormal basis of the span of rows that are longer than ``floor``."""
+    rows = rows[np.linalg.norm(rows, axis=1) > floor]
     if len(rows) == 0:
         return rows
     _, values, basis = np.linalg.svd(rows / np.linalg.norm(rows, axis=1, keepdims=True), full_matrices=False)
@@ -235,10 +232,8 @@ class _Scaled(NamedTuple):
     bend: np.ndarray
     g_error: float
     b_error: float
-    outgoing: np.ndarray
-    scaling: np.ndarray
-    softmax: np.ndarray
-    collinear: np.ndarray
+    outgoing: dict[str, np.ndarray]
+    incoming: dict[str, np.ndarray]
 
 
 def _scaled(coupling: Coupling, sigma: int, *, homogeneous: bool) -> _Scaled:
@@ -248,21 +243,28 @@ def _scaled(coupling: Coupling, sigma: int, *, homogeneous: bool) -> _Scaled:
     wrong = [np.broadcast_to(coupling.g_error, coupling.g.shape)[:, used]]
     wrong.append(abs(sigma) * np.broadcast_to(coupling.b_error, coupling.b.shape)[np.ix_(used, used)])
     nothing = np.zeros((len(g), len(g)))
-    scale = natural_scale(
-        np.block([[nothing, g], [g.T, bend]]), np.block([[nothing, wrong[0]], [wrong[0].T, wrong[1]]])
-    )
+    errors = np.block([[nothing, wrong[0]], [wrong[0].T, wrong[1]]])
+    scale = natural_scale(np.block([[nothing, g], [g.T, bend]]), errors)
     out, into = scale[: len(g)], scale[len(g) :]
-    softmax, collinear = coupling.outgoing_null, coupling.incoming_null
+    own = {"scaling": coupling.incoming[None, used]} if homogeneous else {}
     return _Scaled(
         out[:, None] * g * into,
         into[:, None] * bend * into,
         float(np.linalg.norm(out[:, None] * wrong[0] * into)),
         float(np.linalg.norm(into[:, None] * wrong[1] * into)),
-        coupling.outgoing[None, :] / out,
-        coupling.incoming[None, used] / into if homogeneous else np.zeros((0, len(into))),
-        np.zeros((0, len(out))) if softmax is None else softmax / out,
-        np.zeros((0, len(into))) if collinear is None else collinear[:, used] / into,
+        _bases({**coupling.outgoing_null, "outgoing transfer": coupling.outgoing[None, :]}, out),
+        _bases({**{kind: rows[:, used] for kind, rows in coupling.incoming_null.items()}, **own}, into),
     )
+
+
+def _bases(rows: Mapping[str, np.ndarray], scale: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, for each kind, an orthonormal basis of what it adds to the kinds before it, in natural units."""
+    found, before = {}, np.zeros((0, len(scale)))
+    for kind, more in rows.items():
+        turned = _independent(more / scale)
+        found[kind] = _independent(turned - (turned @ before.T) @ before, floor=1e-6)
+        before = np.concatenate([before, found[kind]])
+    return found
 
 
 def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0) -> Block:
@@ -282,28 +284,29 @@ def block(coupling: Coupling, sigma: int, *, homogeneous: bool, extra: int = 0) 
     """
     parts = _scaled(coupling, sigma, homogeneous=homogeneous)
     g, bend, error_g, error_b = parts.g, parts.bend, parts.g_error, parts.b_error
-    outgoing = [_independent(parts.softmax), _independent(np.concatenate([parts.softmax, parts.outgoing]))]
-    incoming = [_independent(parts.collinear), _independent(np.concatenate([parts.collinear, parts.scaling]))]
-    softmax, transfer = len(outgoing[0]), extra + len(outgoing[1]) - len(outgoing[0])
-    collinear, scaling = len(incoming[0]), len(incoming[1]) - len(incoming[0])
+    outgoing, incoming = (
+        np.concatenate([*kinds.values(), np.zeros((0, size))])
+        for kinds, size in ((parts.outgoing, g.shape[0]), (parts.incoming, g.shape[1]))
+    )
+    counts = collections.Counter({kind: len(rows) for kind, rows in parts.outgoing.items()})
+    counts.update({kind: len(rows) for kind, rows in parts.incoming.items()})
+    counts.update({"outgoing transfer": extra, "unused": int((~coupling.used).sum())})
     # What vanishes at the exact point is an error here.
-    error_g += float(np.linalg.norm(outgoing[1] @ g)) + float(np.linalg.norm(g @ incoming[1].T))
-    error_b += 2.0 * float(np.linalg.norm(bend @ incoming[0].T))
-    left, right = _complement(outgoing[1]), _complement(incoming[1])
+    error_g += float(np.linalg.norm(outgoing @ g)) + float(np.linalg.norm(g @ incoming.T))
+    error_b += 2.0 * float(np.linalg.norm(bend @ incoming.T))
+    left, right = _complement(outgoing), _complement(incoming)
     g, bend = left.T @ g @ right, right.T @ bend @ right
     if g.shape[0] > g.shape[1]:
-        transfer += g.shape[0] - g.shape[1]
+        counts["outgoing transfer"] += g.shape[0] - g.shape[1]
         g = np.linalg.qr(g)[1]
-    unused = int((~coupling.used).sum())
-    flat = sigma == 0 or (homogeneous and not bend.any())
-    linear = g.shape[1] - g.shape[0] if flat else 0
-    kinds = (transfer, scaling, unused, linear, softmax, collinear)
-    zero = sum(kinds)
-    if flat:
+    if sigma == 0 or (homogeneous and not bend.any()):
+        # One output of a piecewise linear unit: all copies together are one vector, sum a_j theta_j.
+        one = homogeneous and len(coupling.outgoing) == 1 and coupling.outgoing.any()
+        counts["one vector" if one else "piecewise linear" if sigma else "zero share"] += g.shape[1] - g.shape[0]
         singular = np.linalg.svd(g, compute_uv=False) if g.size else np.zeros(0)
         bounds = error_g + len(singular) * np.finfo(float).eps * (singular.max() if len(singular) else 0.0)
         both = np.concatenate([-singular, singular])
-        return Block(Inertia.of(both, np.asarray(bounds), zero=zero), *kinds)
+        return Block(Inertia.of(both, np.asarray(bounds), zero=counts.total()), dict(counts))
     whole = np.block([[np.zeros((len(g), len(g))), g], [g.T, bend]])
     values, bounds = dense_spectrum(whole, error_b + (error_g if len(g) else 0.0))
-    return Block(Inertia.of(values, bounds, zero=zero), *kinds)
+    return Block(Inertia.of(values, bounds, zero=counts.total()), dict(counts))

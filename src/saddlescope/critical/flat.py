@@ -1,8 +1,9 @@
 """Flat directions with a reason, as vectors: what a symmetry, the loss or the data leave open at every point.
 
 Along each kind the loss is constant, not only flat to second order, and along all of them together: they are orbits
-of groups (the scale of homogeneous units, GL(p) between linear layers) and translations that nothing reads (a shift
-of all logits, inputs that depend on each other, unused parameters), on which these groups act.
+of groups (the scale of homogeneous units, GL(p) among units that are linear on the data: `patterns`) and translations
+that nothing reads (a shift of all logits, inputs that depend on each other, unused parameters), on which these groups
+act.
 """
 
 from collections.abc import Mapping
@@ -16,8 +17,6 @@ from saddlescope.arrays import Layout, Parameters
 from saddlescope.critical.exchange import Evaluate, unread
 from saddlescope.critical.groups import Embedding
 from saddlescope.critical.result import Group
-from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.neurons import Neurons
 
@@ -78,32 +77,6 @@ def scaling_rows(
             row[into] = x[into]
             row[out] = -x[out]
             rows.append(row)
-    return np.stack(rows) if rows else np.zeros((0, len(x)))
-
-
-def linear_rows(network: Perceptron, x: Float[np.ndarray, " size"]) -> Float[np.ndarray, "rows size"]:
-    """Return the rows of GL(p), and of a shift, between the linear layers of a perceptron without nonlinearity.
-
-    For every A, (A W1, A b1, -W2 A) leaves the function alone; so does b1 + c, b2 - W2 c.
-    Source: science notes, section 9.8; Baldi and Hornik 1989.
-    """
-    if activation(network.activation).name != "identity":
-        return np.zeros((0, len(x)))
-    layout, parameters, rows = network.layout, network.layout.unflatten_numpy(x), []
-    for layer in range(1, network.depth):
-        names = [f"{2 * layer - 2}.weight", f"{2 * layer}.weight", f"{2 * layer - 2}.bias", f"{2 * layer}.bias"]
-        first, second = parameters[names[0]], parameters[names[1]]
-        for i in range(len(first)):
-            for j in range(len(first)):
-                move = {name: np.zeros_like(value) for name, value in parameters.items()}
-                move[names[0]][i], move[names[1]][:, j] = first[j], -second[:, i]
-                if network.bias:
-                    move[names[2]][i] = parameters[names[2]][j]
-                rows.append(np.asarray(layout.flatten(move)))
-            if network.bias:
-                move = {name: np.zeros_like(value) for name, value in parameters.items()}
-                move[names[2]][i], move[names[3]][:] = 1.0, -second[:, i]
-                rows.append(np.asarray(layout.flatten(move)))
     return np.stack(rows) if rows else np.zeros((0, len(x)))
 
 

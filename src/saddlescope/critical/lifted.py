@@ -98,7 +98,7 @@ def lifted_signs(
         extra = sum(len(other) - 1 for (after, _), other in copies.items() if after == layer + 1)
 
         def again(x: np.ndarray, layer: int = layer, unit: int = unit) -> Coupling:
-            return with_null(closed_coupling(problem, x, layer, unit), problem, layer, scene.relations)
+            return with_null(closed_coupling(problem, x, layer, unit), problem, x, layer, unit, scene.relations)
 
         coupling = drifting(again(point.x), point, again)
         homogeneous = problem.network.homogeneous(layer)

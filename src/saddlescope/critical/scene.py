@@ -18,6 +18,7 @@ from saddlescope.critical.exchange import (
 )
 from saddlescope.critical.flat import dependent_inputs
 from saddlescope.critical.groups import Embedding, embedding, find_groups, misfit, reduce_vector
+from saddlescope.critical.patterns import incoming_rows, layer_patterns, outgoing_rows
 from saddlescope.critical.reduced import Reduced
 from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Group
@@ -85,7 +86,7 @@ def scene_of(
 ) -> Scene:
     """Find the copies, leave out those that share otherwise than by multiples, and reduce the rest.
 
-    Linear layers have no copies here: GL(p) between them holds what copies would add (`flat.linear_rows`).
+    Linear layers have no copies here: GL(p) between them holds what copies would add (`patterns.mixing_rows`).
 
     Args:
         problem: network, data and loss.
@@ -169,9 +170,9 @@ def coupling_of(scene: Scene, x: np.ndarray, group: Group, method: str) -> Coupl
     first, second = group.units[:2]
     if method == "closed-form":
         assert scene.small is not None
-        positions = scene.small.network.neurons(group.layer).incoming_positions(scene.small.network.layout)
-        unit = int(np.flatnonzero(positions[:, 0] == into[first][0])[0])
-        return with_null(closed_coupling(scene.small, x, group.layer, unit), scene.small, group.layer, scene.relations)
+        unit = _small_unit(scene, int(into[first][0]), group.layer)
+        found = closed_coupling(scene.small, x, group.layer, unit)
+        return with_null(found, scene.small, x, group.layer, unit, scene.relations)
     equal = tuple(1.0 / len(group.units) for _ in group.units)
     groups = tuple(Group(g.layer, g.units, equal) if g is group else g for g in scene.groups)
     parts = embedding(scene.parameters, scene.layers, groups)
@@ -182,16 +183,45 @@ def coupling_of(scene: Scene, x: np.ndarray, group: Group, method: str) -> Coupl
         moves.first[np.searchsorted(columns, into[unit]), incoming[unit]] = sign * scale
         moves.second[np.searchsorted(rows, out[unit]), outgoing[unit]] = sign
     found = product_coupling(scene.problem, parts.lift(x), moves, x[rows], x[columns], len(group.units))
-    return found if scene.small is None else with_null(found, scene.small, group.layer, scene.relations)
+    if scene.small is None:
+        return found
+    return with_null(
+        found, scene.small, x, group.layer, _small_unit(scene, int(into[first][0]), group.layer), scene.relations
+    )
 
 
-def with_null(coupling: Coupling, problem: Problem, layer: int, relations: np.ndarray | None) -> Coupling:
-    """Return the coupling of a perceptron's unit with the rows along which G and B vanish at every point."""
+def _small_unit(scene: Scene, place: int, layer: int) -> int:
+    """Return which unit of the network without copies has this entry of x first in its incoming vector."""
+    assert scene.small is not None
+    positions = scene.small.network.neurons(layer).incoming_positions(scene.small.network.layout)
+    return int(np.flatnonzero(positions[:, 0] == place)[0])
+
+
+def with_null(
+    coupling: Coupling, problem: Problem, x: np.ndarray, layer: int, unit: int, relations: np.ndarray | None
+) -> Coupling:
+    """Return the coupling of a perceptron's unit with the rows along which G and B vanish for a reason.
+
+    Args:
+        coupling: G and B of the unit.
+        problem: of the network without copies.
+        x: its parameters.
+        layer: from 1.
+        unit: from 0.
+        relations: between the inputs.
+    """
     network = problem.network
-    shift = None
+    incoming: dict[str, np.ndarray] = {}
+    outgoing: dict[str, np.ndarray] = {}
     if layer == network.depth - 1 and problem.loss == "cross_entropy":
-        shift = np.ones((1, network.widths[-1]))
-    return coupling._replace(outgoing_null=shift, incoming_null=relations if layer == 1 else None)
+        outgoing["softmax shift"] = np.ones((1, network.widths[-1]))
+    if layer == 1 and relations is not None:
+        incoming["collinear inputs"] = relations
+    patterns = layer_patterns(problem, x)
+    if patterns:
+        incoming["linear units"] = incoming_rows(network, x, patterns, layer, unit)
+        outgoing |= outgoing_rows(network, x, patterns, layer)
+    return coupling._replace(outgoing_null=outgoing, incoming_null=incoming)
 
 
 def drifting(coupling: Coupling, point: RefinedPoint, again: Callable[[np.ndarray], Coupling]) -> Coupling:

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from saddlescope.arrays import Layout
-from saddlescope.critical.exchange import Block
 from saddlescope.critical.flat import (
     NullSpace,
     input_rows,
-    linear_rows,
     null_space,
     scaling_rows,
     softmax_rows,
@@ -17,6 +15,7 @@ from saddlescope.critical.flat import (
     unused_rows,
 )
 from saddlescope.critical.groups import Embedding
+from saddlescope.critical.patterns import layer_patterns, mixing_rows, unseen_rows
 from saddlescope.critical.reduced import (
     Reduced,
     in_32,
@@ -98,7 +97,9 @@ def _claims(
     claims["scaling"] = scaling_rows(x, layout, layers, parts)
     if isinstance(problem.network, Perceptron):
         assert scene.relations is not None
-        claims["linear layers"] = linear_rows(problem.network, x)
+        patterns = layer_patterns(problem, x)
+        claims["linear units"] = mixing_rows(problem.network, x, patterns)
+        claims["few samples"] = unseen_rows(problem.network, patterns)
         claims["softmax shift"] = softmax_rows(problem)
         claims["collinear inputs"] = input_rows(problem, scene.relations)
     unused = claims["unused"].any(axis=0)
@@ -213,7 +214,7 @@ def find_signs(scene: Scene, point: RefinedPoint, *, zero: bool, check: bool, st
             if k == 0:
                 name = f"antisymmetric, layer {group.layer} copies {group.units}, sign {sigma:+d}"
                 parts.append(Part(name, form, inertia, times))
-                for kind, count in _by_kind(one, sigma, zero=none).items():
+                for kind, count in ({"zero loss": inertia.size} if none else one.counts).items():
                     counts[kind] += times * count
         methods[form] = (total.index, total.nullity)
     products = symmetric.products
@@ -236,17 +237,18 @@ def find_signs(scene: Scene, point: RefinedPoint, *, zero: bool, check: bool, st
     return Signs(methods, tuple(parts), flat, symmetric.rounding, symmetric.drift, symmetric.chance, products, reasons)
 
 
-def _by_kind(one: Block, sigma: int, *, zero: bool) -> dict[str, int]:
-    """Return how many flat directions of a block have which reason."""
-    if zero:
-        return {"zero loss": one.inertia.size}
-    named = {"outgoing transfer": one.transfer, "scaling": one.scaling, "unused": one.unused}
-    named |= {"softmax shift": one.softmax, "collinear inputs": one.collinear}
-    return {**named, "piecewise linear" if sigma else "zero share": one.linear}
-
-
 CONSTANT = frozenset(
-    {"outgoing transfer", "scaling", "unused", "softmax shift", "collinear inputs", "linear layers", "zero loss"}
+    {
+        "outgoing transfer",
+        "scaling",
+        "unused",
+        "softmax shift",
+        "collinear inputs",
+        "linear units",
+        "few samples",
+        "one vector",
+        "zero loss",
+    }
 )
 """Kinds along which, all together, the loss is constant (`flat`); along the others it is flat to second order only."""
 
@@ -258,7 +260,11 @@ WHY = {
     "softmax shift": "adding the same number to all outputs leaves the cross entropy alone",
     "collinear inputs": "the inputs, and 1 with biases, satisfy a linear relation to the rounding of the data: weights "
     "along it are not read",
-    "linear layers": "A W1 and W2 A^-1 between linear layers leave the network alone, and so does a shift between them",
+    "linear units": "units that are linear on the data, or switch on and off at the same samples, can be mixed as "
+    "A W1, W2 A^-1, and one of a single slope passes a shift on: the network stays the same near this point",
+    "few samples": "a unit that is on at fewer samples than it has weights: what these samples do not see is not read",
+    "one vector": "copies of a piecewise linear unit with one output add up to one vector, sum a_j theta_j: what "
+    "leaves it alone leaves the network alone near this point",
     "piecewise linear": "B = 0 for a piecewise linear activation, and the direction lies in the kernel of G: flat to "
     "second order",
     "zero share": "a copy that sends nothing out may turn within the kernel of G: flat to second order",
