@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 import saddlescope as ss
 from references.critical_networks import (
@@ -322,6 +323,54 @@ def test_a_residual_of_many_roundings_is_not_zero_and_one_of_rounding_is() -> No
         assert not is_zero(problem_of(off), off.parameters)
         found = certify(problem_of(copied(off, 1, 0, (0.5, 0.5))), copied(off, 1, 0, (0.5, 0.5)).parameters)
         assert not any("loss is zero" in reason for reason in found.reasons)
+
+
+def test_one_large_sample_does_not_hide_the_residuals_of_the_others() -> None:
+    """Residuals of 1e-12 at outputs of about 1, beside one output of 1e6 whose rounding is 1e-10: not zero."""
+    generator = np.random.default_rng(11)
+    for _ in range(4):
+        first, last = generator.normal(size=(2, 1)), generator.normal(size=(1, 2))
+        parameters = {"0.weight": first, "2.weight": last}
+        inputs = np.concatenate([[[1e6]], generator.normal(size=(13, 1))])
+        z = inputs @ first.T
+        outputs = (z * expit(z)) @ last.T
+        off = np.where(np.arange(14)[:, None] == 0, 0.0, 1e-12 * generator.choice([-1.0, 1.0], (14, 1)))
+        network = ss.Perceptron((1, 2, 1), "silu", bias=False)
+        exact = ss.Problem(network, ss.Data(inputs, outputs))
+        assert is_zero(exact, parameters)
+        assert not is_zero(ss.Problem(network, ss.Data(inputs, outputs + off)), parameters)
+
+
+@pytest.mark.parametrize("exponent", [0, 20, 30])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_units_that_differ_in_the_weight_of_a_large_input_are_no_copies(exponent: int, layer: int) -> None:
+    """A weight counts by what it adds: the same two units in other units of one input (layer 1) or hidden unit."""
+    activation = "tanh" if layer == 1 else "relu"
+    widths = (2, 2, 1) if layer == 1 else (2, 2, 2, 1)
+    point = critical(widths, seed=5, activation=activation, residual=0.0, samples=30)
+    parameters = {name: value.copy() for name, value in point.parameters.items()}
+    names = (f"{2 * layer - 2}.weight", f"{2 * layer - 2}.bias")
+    if layer == 2:
+        parameters["0.bias"] += 3.0
+    parameters[names[0]][1, 1], parameters[names[1]][1] = parameters[names[0]][0, 1], parameters[names[1]][0]
+    point = with_residual(
+        replace(point, parameters=parameters), np.random.default_rng(1).normal(size=point.targets.shape), 0.3
+    )
+    base = certify(problem_of(point), point.parameters)
+    size, inputs = 2.0**exponent, point.inputs.copy()
+    parameters[names[0]][:, 0] /= size
+    if layer == 1:
+        inputs[:, 0] *= size
+    else:
+        parameters["0.weight"][0] *= size
+        parameters["0.bias"][0] *= size
+    other = replace(point, parameters=parameters, inputs=inputs)
+    found = certify(problem_of(other), parameters)
+    assert base.groups == found.groups == ()
+    assert Kind.NOT_CRITICAL not in (base.verdict, found.verdict)
+    if layer == 1:
+        assert base.index is not None
+        assert (found.verdict, found.index, found.nullity) == (base.verdict, base.index, base.nullity)
 
 
 def test_a_network_without_hidden_layers_needs_no_activation() -> None:

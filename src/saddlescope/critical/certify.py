@@ -12,7 +12,7 @@ from saddlescope.critical.flat import dependent_inputs
 from saddlescope.critical.groups import CLOSE
 from saddlescope.critical.refine import RefinedPoint, refine_dense, refine_free
 from saddlescope.critical.result import Certificate, Inertia, Kind
-from saddlescope.critical.scene import Scene, kink, scene_of
+from saddlescope.critical.scene import Scene, input_units, kink, scene_of
 from saddlescope.critical.signs import CONSTANT, Signs, find_signs
 from saddlescope.critical.symmetric import dense_inertia
 from saddlescope.critical.words import (
@@ -139,9 +139,9 @@ def _nearest(problem: Problem, start: dict[str, np.ndarray], close: float, dense
     """Return the reading whose critical point is nearest; the first one if none is reached."""
     start = {name: start[name] for name in problem.network.layout.names}
     relations = dependent_inputs(problem) if isinstance(problem.network, Perceptron) else None
-    scenes: list[Scene] = []
+    units, scenes = input_units(problem, start), list[Scene]()
     for tolerance in (close, *(value for value in MERGES if value > close)):
-        scene = scene_of(problem, start, tolerance, relations=relations)
+        scene = scene_of(problem, start, tolerance, relations=relations, units=units)
         if all(scene.groups != other.groups or scene.turned != other.turned for other in scenes):
             scenes.append(scene)
     readings = [_read(problem, start, scene, close, dense_limit) for scene in scenes]

@@ -4,6 +4,7 @@ With every group reduced to one unit the parameters are x; theta = M x with one 
 H_reduced(x) = M^T H(theta) M, in any model whose units enter by their outgoing weights; no smaller network is built.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,18 @@ class Embedding:
         return np.bincount(self.source, weights=self.scale * v, minlength=self.size)
 
 
-def find_groups(parameters: Parameters, layers: dict[int, Neurons], *, close: float = CLOSE) -> tuple[Group, ...]:
+Units = Mapping[int, np.ndarray]
+"""By layer, the largest value that each entry of an incoming vector is multiplied by; no entry, no units."""
+
+
+def incoming_in(units: Units | None, layer: int, vectors: np.ndarray) -> np.ndarray:
+    """Return incoming vectors, each entry as what it adds to a preactivation at most."""
+    return vectors if units is None or layer not in units else vectors * units[layer]
+
+
+def find_groups(
+    parameters: Parameters, layers: dict[int, Neurons], *, close: float = CLOSE, units: Units | None = None
+) -> tuple[Group, ...]:
     """Return the groups of units whose incoming vectors coincide, layer by layer.
 
     A unit is compared through what is left of the units before it: copies in the layer before leave incoming vectors
@@ -47,15 +59,16 @@ def find_groups(parameters: Parameters, layers: dict[int, Neurons], *, close: fl
     """
     groups: list[Group] = []
     for layer, neurons in layers.items():
-        incoming, outgoing = neurons.incoming_vectors(parameters), neurons.outgoing_vectors(parameters)
+        incoming = incoming_in(units, layer, neurons.incoming_vectors(parameters))
+        outgoing = neurons.outgoing_vectors(parameters)
         reach = close * max(float(np.linalg.norm(incoming, axis=1).max()), 1e-300)
         free = list(range(len(incoming)))
         while free:
             first = free.pop(0)
             same = [k for k in free if np.linalg.norm(incoming[k] - incoming[first]) <= reach]
             if same:
-                units = (first, *same)
-                groups.append(Group(layer, units, _shares(outgoing[list(units)])))
+                copies = (first, *same)
+                groups.append(Group(layer, copies, _shares(outgoing[list(copies)])))
                 free = [k for k in free if k not in same]
     return tuple(groups)
 
@@ -70,14 +83,15 @@ def _shares(outgoing: Float[np.ndarray, "copies outgoing"]) -> tuple[float, ...]
     return tuple(float(row @ total) / square for row in outgoing)
 
 
-def misfit(parameters: Parameters, neurons: Neurons, group: Group) -> float:
+def misfit(parameters: Parameters, neurons: Neurons, group: Group, *, units: Units | None = None) -> float:
     """Return how far the copies are from exact ones: of their outgoing vectors from multiples of the sum, relative.
 
     To it is added what large shares make of small differences: outgoing vectors that nearly cancel carry the rounding
     of their sum, and the difference of incoming vectors, many times over.
     """
-    units = list(group.units)
-    outgoing, incoming = neurons.outgoing_vectors(parameters)[units], neurons.incoming_vectors(parameters)[units]
+    copies = list(group.units)
+    outgoing, incoming = neurons.outgoing_vectors(parameters)[copies], neurons.incoming_vectors(parameters)[copies]
+    incoming = incoming_in(units, group.layer, incoming)
     if not np.isfinite(group.shares).all():
         return float("inf") if outgoing.any() else 0.0
     outgoing = outgoing / max(float(np.abs(outgoing).max()), 1e-300)

@@ -4,7 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.critical.exchange import (
@@ -17,13 +21,14 @@ from saddlescope.critical.exchange import (
     share_signs,
 )
 from saddlescope.critical.flat import dependent_inputs
-from saddlescope.critical.groups import Embedding, embedding, find_groups, misfit, reduce_vector
+from saddlescope.critical.groups import Embedding, Units, embedding, find_groups, misfit, reduce_vector
 from saddlescope.critical.patterns import incoming_rows, layer_patterns, outgoing_rows
 from saddlescope.critical.reduced import Reduced
 from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Group
 from saddlescope.critical.twins import Turned, find_twins, turn
 from saddlescope.errors import NeuronsError
+from saddlescope.problem.activations import activation
 from saddlescope.problem.kinks import ON_KINK, is_kinked, kink_distances
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
@@ -82,7 +87,12 @@ def hidden_layers(network: Any, parameters: Parameters) -> dict[int, Neurons]:
 
 
 def scene_of(
-    problem: Problem, parameters: dict[str, np.ndarray], close: float, *, relations: np.ndarray | None = None
+    problem: Problem,
+    parameters: dict[str, np.ndarray],
+    close: float,
+    *,
+    relations: np.ndarray | None = None,
+    units: Units | None = None,
 ) -> Scene:
     """Find the copies, leave out those that share otherwise than by multiples, and reduce the rest.
 
@@ -93,6 +103,7 @@ def scene_of(
         parameters: in any order of names.
         close: incoming vectors within this share of the layer's largest are copies.
         relations: `flat.dependent_inputs` of this problem, where they are known.
+        units: `input_units` of this problem, where they are known.
     """
     parameters = {name: parameters[name] for name in problem.network.layout.names}  # they may come in any order
     network = problem.network
@@ -100,12 +111,13 @@ def scene_of(
     linear = isinstance(network, Perceptron) and network.activation == "identity"
     groups: tuple[Group, ...] = ()
     if not (problem.penalised or linear):
-        parameters, turned = find_twins(network, parameters, layers, close=close)
-        groups = find_groups(parameters, layers, close=close)
+        units = input_units(problem, parameters) if units is None else units
+        parameters, turned = find_twins(network, parameters, layers, close=close, units=units)
+        groups = find_groups(parameters, layers, close=close, units=units)
     reasons += [f"unit {unit} of layer {layer} counts as a copy with the other sign" for layer, unit in turned]
     usable = []
     for group in groups:
-        gap = misfit(parameters, layers[group.layer], group)
+        gap = misfit(parameters, layers[group.layer], group, units=units)
         if gap <= close and _have_signs(group.shares, gap):
             usable.append(group)
         elif gap <= close:
@@ -126,6 +138,40 @@ def scene_of(
         small = problem.with_network(Perceptron(tuple(widths), network.activation, bias=network.bias))
         relations = dependent_inputs(problem) if relations is None else relations
     return Scene(problem, parameters, layers, kept, parts, x, small, turned, relations, tuple(reasons))
+
+
+@eqx.filter_jit
+def _largest_values(problem: Problem, theta: Array) -> tuple[Array, ...]:
+    """Return, for each hidden layer, the largest |value| of everything that it reads."""
+    network = problem.network
+    parameters, g = network.layout.unflatten(theta), activation(network.activation).function
+
+    def chunk(rows: tuple[Array, Array]) -> tuple[Array, ...]:
+        here, found = rows[0], []
+        for k in range(network.depth - 1):
+            found.append(jnp.max(jnp.where(rows[1][:, None] > 0, jnp.abs(here), 0.0), axis=0))
+            z = here @ parameters[f"{2 * k}.weight"].T
+            here = g(z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z)
+        return tuple(found)
+
+    return tuple(jnp.max(each, axis=0) for each in jax.lax.map(chunk, (problem.inputs, problem.weights)))
+
+
+def input_units(problem: Problem, parameters: Parameters) -> dict[int, np.ndarray]:
+    """Return the units in which the incoming vectors of a perceptron's layers are compared, none for other networks.
+
+    A weight counts by what it adds at most: two units that differ only in the weight of a large input are no copies,
+    though that weight is small (science notes, 9.7). What is never read keeps the unit 1.
+    """
+    network = problem.network
+    if not isinstance(network, Perceptron):
+        return {}
+    theta = jnp.asarray(network.layout.flatten(parameters))
+    found = {}
+    for layer, values in enumerate(_largest_values(problem, theta), start=1):
+        size = np.append(values, 1.0) if network.bias else np.asarray(values)
+        found[layer] = np.where((size > 0) & np.isfinite(size), size, 1.0)
+    return found
 
 
 def _have_signs(shares: tuple[float, ...], gap: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope.arrays import Layout, Parameters
+from saddlescope.critical.groups import Units, incoming_in
 from saddlescope.problem.activations import activation
 from saddlescope.problem.networks import Perceptron
 from saddlescope.symmetry.neurons import Neurons
@@ -23,7 +24,7 @@ def parity(network: Any) -> str:
 
 
 def find_twins(
-    network: Any, parameters: Parameters, layers: dict[int, Neurons], *, close: float
+    network: Any, parameters: Parameters, layers: dict[int, Neurons], *, close: float, units: Units | None = None
 ) -> tuple[dict[str, np.ndarray], Turned]:
     """Turn every unit whose negative lies within ``close`` of an earlier unit, layer by layer.
 
@@ -36,7 +37,7 @@ def find_twins(
     if kind not in ("odd", "odd+constant") or (kind == "odd+constant" and not network.bias):
         return here, ()
     for layer, neurons in layers.items():
-        incoming = neurons.incoming_vectors(here)
+        incoming = incoming_in(units, layer, neurons.incoming_vectors(here))
         reach = close * max(float(np.linalg.norm(incoming, axis=1).max()), 1e-300)
         kept: list[np.ndarray] = []
         for unit, vector in enumerate(incoming):
