@@ -57,7 +57,7 @@ def test_a_row_is_what_its_path_says_and_pairs_without_a_point_are_listed_as_suc
     for row in found.rows:
         assert (row.ending is Outcome.PERMUTATION_POINT) == (row.loss_at_point is not None)
         assert (row.ending is Outcome.PERMUTATION_POINT) or row.reasons
-    assert [row.ending for row in found.rows].count(Outcome.CHANNEL) == 1
+    assert [row.ending for row in found.rows].count(Outcome.RUNAWAY) == 1
     row = next(row for row in found.rows if row.pair == found.pair)
     path = find_path(problem, parameters, layer=1, pair=row.pair, settings=SETTINGS)
     assert (row.ending, row.loss_at_point, row.barrier) == (path.ending, path.loss_at_point, path.barrier)

@@ -16,6 +16,7 @@ def path(width: int, barrier: float, **changes: Any) -> dict[str, Any]:
         "ending": "permutation-point",
         "barrier": barrier,
         "fall": 0.0,
+        "continuous": True,
         "missed": 0,
         "largest_residual": 1e-5,
         "largest_gradient": 1e-3,

@@ -15,8 +15,8 @@ from saddlescope.errors import SettingsError, StorageError
 from saddlescope.files import claim, require_free, write_file
 from saddlescope.printable import printable
 
-LONGEST_NAME = 230
-"""Common file systems take 255 bytes, and a file that is being written has a longer name for a while."""
+LONGEST_NAME = 255
+"""Bytes that common file systems take; what a name is while it is written is shortened (`files`)."""
 
 LARGEST = 2**31 - 1
 

@@ -24,7 +24,7 @@ class LayerPatterns:
 
     alike: tuple[tuple[int, ...], ...]
     slopes: Float[np.ndarray, " units"]  # NaN where they differ between samples
-    idle: tuple[Float[np.ndarray, "rows incoming"], ...]  # by unit: what no sample at which it is on can see
+    idle: tuple[Float[np.ndarray, "_ incoming"], ...]  # by unit: what no sample at which it is on can see
 
     def like(self, unit: int) -> tuple[int, ...]:
         """Return the units with the same slopes as this one, itself among them; none for another activation."""

@@ -31,7 +31,8 @@ class Group:
 class Inertia:
     """Signs of a symmetric matrix's eigenvalues, with the numbers that they rest on.
 
-    ``zero`` counts directions that are flat for a stated reason; they are not among ``values``. An eigenvalue of
+    ``zero`` counts directions that are flat for a stated reason; they are not among ``values``. These are eigenvalues
+    in natural units (`spectrum.natural_scale`): their signs are the Hessian's, their sizes are not. One of
     ``values`` has a sign if it is farther from 0 than its entry of ``bounds``; the others are ``unresolved``.
     """
 
