@@ -68,7 +68,9 @@ class Layer(nn.Module):
 class MiniLM(nn.Module):
     """all-MiniLM-L6-v2 up to the mean of the last layer's states, for sentences of one length (no padding)."""
 
-    def __init__(self, width: int = 384, inner: int = 1536, layers: int = 6, heads: int = 12, words: int = 30522) -> None:
+    def __init__(
+        self, width: int = 384, inner: int = 1536, layers: int = 6, heads: int = 12, words: int = 30522
+    ) -> None:
         super().__init__()
         self.embeddings = nn.ModuleDict(
             {
@@ -181,7 +183,9 @@ def loaded(real: Real) -> nn.Module:
     assert real.path is not None
     module = real.module()
     state = read_state(real.path)
-    state = {name: value for name, value in state.items() if not name.startswith(("pooler.", "embeddings.position_ids"))}
+    state = {
+        name: value for name, value in state.items() if not name.startswith(("pooler.", "embeddings.position_ids"))
+    }
     module.load_state_dict(state, strict=True)
     return module.eval()
 
@@ -225,7 +229,9 @@ def main() -> None:
         model, parameters = converted(real)
         seconds = time.perf_counter() - began
         size = sum(value.size for value in parameters.values())
-        print(f"\n{name}: {size} parameters, {model.operations} operations, {seconds:.1f} s, statistics {real.statistics}")
+        print(
+            f"\n{name}: {size} parameters, {model.operations} operations, {seconds:.1f} s, statistics {real.statistics}"
+        )
         if real.module is MiniLM:
             same, other = sentences(loaded(real), real.path.parent)
             print(f"  cosine of two sentences of one meaning {same:.2f}, of two others {other:.2f}")
@@ -237,15 +243,15 @@ def _table(model: Function, expected: dict[str, list[int]]) -> None:
     found: dict[str, list[Any]] = {}
     for group in model.symmetries:
         found.setdefault(group.kind, []).append(group)
-    print(f"  {'kind':22} {'found':>5} {'expected':>8} {'proved':>6} {'layers':>6} {'deviation':>9} {'omission':>8}  units")
+    print(
+        f"  {'kind':22} {'found':>5} {'expected':>8} {'proved':>6} {'layers':>6} {'deviation':>9} {'omission':>8} units"
+    )
     for kind, groups in found.items():
         wanted = str(len(expected[kind])) if kind in expected else "-"
         deviation, omission = max(g.deviation for g in groups), min(g.omission for g in groups)
         proved, layers = sum(g.verified for g in groups), sum(g.layer is not None for g in groups)
         sizes = ", ".join(str(g.units) for g in groups[:8]) + (", ..." if len(groups) > 8 else "")
-        print(
-            f"  {kind:22} {len(groups):5} {wanted:>8} {proved:6} {layers:6} {deviation:9.0e} {omission:8.0e}  {sizes}"
-        )
+        print(f"  {kind:22} {len(groups):5} {wanted:>8} {proved:6} {layers:6} {deviation:9.0e} {omission:8.0e} {sizes}")
     for reason in dict.fromkeys(reason for groups in found.values() for g in groups for reason in g.reasons[-1:]):
         print(f"  why not: {reason}")
 

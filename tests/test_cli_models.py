@@ -193,6 +193,25 @@ def test_weights_of_double_precision_keep_their_digits(here):
     np.testing.assert_array_equal(found.parameters["0.weight"], state["0.weight"].numpy())
 
 
+def test_weights_for_a_model_of_jax(here, capfd):
+    """Names and shapes must be the model's; the units are searched again at these weights."""
+    from safetensors.numpy import save_file
+
+    from saddlescope.cli.models import open_model
+
+    g = np.random.default_rng(1)
+    arrays = {"b": g.normal(size=(4, 2)), "a": g.normal(size=(3, 4))}
+    save_file(arrays, "own.safetensors")
+    found = open_model("net.py:jax_model", weights=Path("own.safetensors"))
+    assert list(found.parameters) == ["a", "b"]
+    np.testing.assert_array_equal(found.parameters["b"], arrays["b"])
+    assert [g["units"] for g in asked(capfd, "net.py:jax_model", "--weights", "own.safetensors")["groups"]] == [4]
+    for wrong, said in (({"a": arrays["a"]}, "missing"), ({**arrays, "c": arrays["a"]}, "no such array")):
+        save_file(wrong, "wrong.safetensors")
+        assert run(["symmetries", "net.py:jax_model", "--weights", "wrong.safetensors"]) == 2
+        assert said in capfd.readouterr().err
+
+
 def test_a_pickle_is_never_executed(here, capfd):
     class Evil:
         def __reduce__(self):
