@@ -21,7 +21,7 @@ FLOORS: list[dict[str, str]] = [
         "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
         "models": "units axes axes_rules tracing laws finding function aten_elementwise aten_conv aten_pool aten_norm "
         "aten_linear aten_shape aten_index aten_graph torch_export torch_check from_torch to_torch from_function "
-        "symmetries",
+        "symmetries checkpoint own_code",
         "problem": "activations networks shallow losses foreign data agreement idx tables download sources names "
         "weights problem kronecker kinks creases sharding",
     },
@@ -48,8 +48,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {"report": "sections documents page", "reproduction": "catalogue text folder reproduce"},
     {
-        "cli": "options telling progress summary train path runs demo count expand reduce walk shrink certify claims "
-        "report study reproduce completion programs main"
+        "cli": "options telling progress summary train models path symmetries runs demo count expand reduce walk "
+        "shrink certify claims report study reproduce completion programs main"
     },
     {"": "__init__ __main__"},
 ]

@@ -15,6 +15,7 @@ def certify(
     run: Path | None = None,
     *,
     net: Path | None = None,
+    weights: Path | None = None,
     data: str | None = None,
     loss: str | None = None,
     target: str | None = None,
@@ -43,7 +44,10 @@ def certify(
     run
         A result folder of saddlescope path or demo.
     net
-        A safetensors file to certify; with RUN, the file in the place of the one that the run names.
+        A safetensors file to certify, or your own code as for saddlescope path; with RUN, what stands in the place of
+        the one that the run names: a run's own code is never run unless you name it here.
+    weights
+        A file of weights for your own code.
     data
         digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
     loss
@@ -95,7 +99,7 @@ def certify(
         "weight_decay": weight_decay,
         "norm_barrier": norm_barrier,
     }
-    problem, point, path = _point(run, net, data, words, quiet=quiet or json)
+    problem, point, path = _point(run, (net, weights), data, words, quiet=quiet or json)
     found = None
     if point is not None:
         found = certify_point(problem, point, gradient_tolerance=gradient_tolerance, steps=steps)
@@ -115,15 +119,21 @@ def certify(
 
 
 def _point(
-    run: Path | None, net: Path | None, data: str | None, words: dict[str, Any], *, quiet: bool
+    run: Path | None,
+    model: tuple[Path | None, Path | None],
+    data: str | None,
+    words: dict[str, Any],
+    *,
+    quiet: bool,
 ) -> "tuple[Problem, Any, Any]":
     """Return the problem, the point (None: the run has none) and the path (None without a run)."""
+    net, weights = model
     if run is None:
         if net is None or data is None:
             raise SettingsError("nothing to certify", name="run", value=run, expected="RUN, or --net and --data")
         from saddlescope.cli.path import problem_of
 
-        problem, parameters, own = problem_of(net, data, **words)
+        problem, parameters, own = problem_of(net, data, weights=weights, **words)
         if "doubt" in own:
             say(f"warning: {own['doubt']}", quiet=quiet)
         return problem, parameters, None
@@ -136,7 +146,7 @@ def _point(
     from saddlescope.records.store import load_path
 
     path = load_path(run)
-    problem, _ = problem_of_run(run, path, net=net, data=data)
+    problem, _ = problem_of_run(run, path, net=net, weights=weights, data=data)
     return problem, path.permutation_point, path
 
 

@@ -26,6 +26,7 @@ from saddlescope.cli.report import report
 from saddlescope.cli.reproduce import reproduce
 from saddlescope.cli.shrink import shrink
 from saddlescope.cli.study import study
+from saddlescope.cli.symmetries import symmetries
 from saddlescope.cli.train import train
 from saddlescope.cli.walk import walk
 from saddlescope.errors import SaddlescopeError
@@ -50,7 +51,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    science = (demo, train, path, certify, walk, count, expand, reduce, shrink)
+    science = (demo, train, symmetries, path, certify, walk, count, expand, reduce, shrink)
     for command in (*science, claims, reproduce, report, study):
         app.command(holding(command))
     add_completion(app)

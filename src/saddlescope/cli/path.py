@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlescope.cli.models import layer_number, open_model
 from saddlescope.cli.options import free_file, one_of, pair_of, print_json, say, short_name
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
@@ -11,7 +12,6 @@ from saddlescope.errors import SettingsError
 
 if TYPE_CHECKING:
     from saddlescope.problem.data import Data
-    from saddlescope.problem.networks import Perceptron
     from saddlescope.problem.problem import Problem
 
 
@@ -19,8 +19,9 @@ def path(
     net: Path,
     *,
     data: str,
-    layer: int,
+    layer: str,
     out: Path,
+    weights: Path | None = None,
     pair: str = "closest",
     distance: str = "tied",
     steps: int = 200,
@@ -49,13 +50,16 @@ def path(
     Parameters
     ----------
     net
-        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...
+        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...; or your own code, FILE.py:function or
+        package.module:function, as for saddlescope symmetries.
     data
         digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
     layer
-        Hidden layer, counted from 1.
+        Hidden layer, counted from 1; of a model of your own also by name, as saddlescope symmetries lists them.
     out
         The result folder to write.
+    weights
+        A file of weights for your own code: safetensors, the index of several, or a state dict of torch.save.
     pair
         Two neurons counted from 0, such as 0,3; or closest.
     distance
@@ -112,13 +116,21 @@ def path(
     from saddlescope.paths.result import PathSettings
 
     problem, parameters, own = problem_of(
-        net, data, loss=loss, target=target, activation=activation, weight_decay=weight_decay, norm_barrier=norm_barrier
+        net,
+        data,
+        loss=loss,
+        target=target,
+        activation=activation,
+        weight_decay=weight_decay,
+        norm_barrier=norm_barrier,
+        weights=weights,
     )
+    number = layer_number(problem.network, layer)
     settings = PathSettings(
         distance=distance, steps=steps, reach=reach, solver=solver, tolerance=tolerance, max_iterations=max_iterations
     )
     with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
-        found = find_path(problem, parameters, layer=layer, pair=neurons, settings=settings, progress=progress)
+        found = find_path(problem, parameters, layer=number, pair=neurons, settings=settings, progress=progress)
     found = save_path(replace(found, problem={**found.problem, **own}), out, overwrite=overwrite)
     if figure is not None:
         from saddlescope.plots.path import path_figure, save_figure
@@ -144,6 +156,7 @@ def problem_of(
     activation: str | None,
     weight_decay: float,
     norm_barrier: float,
+    weights: Path | None = None,
 ) -> "tuple[Problem, dict[str, Any], dict[str, object]]":
     """Return the problem that the words describe, the network's parameters, and the words that a record should keep.
 
@@ -151,13 +164,13 @@ def problem_of(
         SaddlescopeError: a file that cannot be used, or words that do not fit together.
     """
     from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import load_weights, stated_accuracy, weights_notes
+    from saddlescope.problem.weights import stated_accuracy
 
     rows = load_data(data)
-    network, parameters = load_weights(net, activation=activation, data=rows)
-    notes = weights_notes(net)
+    opened = open_model(str(net), weights=weights, activation=activation, data=rows)
+    parameters, notes = opened.parameters, opened.notes
     problem, words = problem_on(
-        network,
+        opened.model,
         parameters,
         rows,
         loss=loss,
@@ -167,11 +180,11 @@ def problem_of(
         accuracy=stated_accuracy(notes),
     )
     told = {name: notes[key] for name, key in (("seed", "seed"), ("trained by", "command")) if key in notes}
-    return problem, parameters, {"network": str(net), "data": data, **words, **told}
+    return problem, parameters, {**opened.words, "data": data, **words, **told}
 
 
 def problem_on(
-    network: "Perceptron",
+    network: Any,
     parameters: Any,
     rows: "Data",
     *,
@@ -188,6 +201,7 @@ def problem_on(
     """
     from saddlescope.problem.agreement import doubt
     from saddlescope.problem.data import teacher_data
+    from saddlescope.problem.networks import Perceptron
     from saddlescope.problem.problem import Problem
 
     own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
@@ -198,5 +212,7 @@ def problem_on(
         rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
-    why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
+    why = None
+    if isinstance(network, Perceptron):
+        why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
     return problem, {"target": "network" if own else "data", **({} if why is None else {"doubt": why})}

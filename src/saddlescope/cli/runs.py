@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlescope.cli.path import problem_of
 from saddlescope.errors import RecordError
+from saddlescope.models.own_code import is_code
 
 if TYPE_CHECKING:
     from saddlescope.paths.result import Path
@@ -12,14 +13,20 @@ if TYPE_CHECKING:
 
 
 def problem_of_run(
-    run: FilePath, path: "Path", *, net: FilePath | None = None, data: str | None = None
+    run: FilePath,
+    path: "Path",
+    *,
+    net: FilePath | None = None,
+    weights: FilePath | None = None,
+    data: str | None = None,
 ) -> "tuple[Problem, dict[str, Any]]":
     """Return the problem of a stored path and its network's parameters.
 
     Args:
         run: the result folder; a network file is also looked for beside it.
         path: what was loaded from it.
-        net: the network's file, instead of the one that the run names.
+        net: the network's file, instead of the one that the run names. Code that a run names is not run by itself.
+        weights: a file of weights for a model of the user's own code.
         data: the data, instead of those that the run names.
 
     Raises:
@@ -42,9 +49,10 @@ def problem_of_run(
         str(told),
         loss=loss,
         target=str(words.get("target", "data")),
-        activation=str(words["activation"]),
+        activation=None if is_code(str(named)) else str(words["activation"]),
         weight_decay=_number(words, "weight_decay"),
         norm_barrier=_number(words, "norm_barrier"),
+        weights=weights,
     )
     if list(problem.network.widths) != words["widths"]:
         raise RecordError(
@@ -72,6 +80,13 @@ def _network_file(run: FilePath, word: object) -> FilePath:
     """Return the file that a run names, as it is or beside the run."""
     if word is None:
         raise RecordError("this run does not name its network", name="run", value=run, advice="Name it with --net")
+    if is_code(str(word)):  # whoever wrote the run may have named anything: only the user's own word runs code
+        raise RecordError(
+            "the run's model is code, which is run only when you name it",
+            name="network",
+            value=word,
+            advice="Name it with --net (and --weights), if it is yours",
+        )
     file = FilePath(str(word))
     for place in (file, run.absolute().parent / file, run.absolute().parent / file.name):
         if place.is_file():
