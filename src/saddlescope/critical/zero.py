@@ -1,8 +1,10 @@
 """Whether the loss is zero to the rounding of its own computation."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from saddlescope.arrays import Parameters
 from saddlescope.numerics.spectrum import SCALE_32
@@ -38,7 +40,12 @@ def output_rounding(problem: Problem, parameters: Parameters) -> np.ndarray:
     generator, squares = np.random.default_rng(0), np.zeros_like(exact)
     for run in range(RUNS):
         near = theta if run == 0 else theta * (1.0 + 2.0**-24 * generator.uniform(-1.0, 1.0, len(theta)))
-        rough = np.asarray(coarse.outputs(jnp.asarray(near, jnp.float32)), np.float64)
+        rough = np.asarray(_outputs(coarse, jnp.asarray(near, jnp.float32)), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             squares += np.square(SCALE_32 * (rough - exact))
     return np.where(np.isfinite(squares), np.sqrt(squares / RUNS), np.nan)
+
+
+@eqx.filter_jit
+def _outputs(problem: Problem, theta: Array) -> Array:
+    return problem.outputs(theta)

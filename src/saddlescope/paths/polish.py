@@ -192,7 +192,9 @@ def _model(objective: PairObjective, at: Iterate, frame: _Frame) -> _Model:
 
 def _tried(objective: PairObjective, at: Iterate, free: np.ndarray, step: np.ndarray) -> Iterate:
     """Return the point that a step leads to."""
-    x = at.x.at[jnp.asarray(free)].add(jnp.asarray(step))
+    moved = np.array(at.x)  # in NumPy: in JAX every number of free entries would compile a program
+    moved[free] += step
+    x = jnp.asarray(moved)
     value, gradient = _value_and_gradient(objective, x)
     residual = jnp.asarray(np.linalg.norm(np.asarray(gradient)[free]))
     return at._replace(x=x, value=value, gradient=gradient, residual=residual)
