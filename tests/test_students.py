@@ -40,8 +40,8 @@ def test_the_residuals_and_their_jacobian_are_torch_s() -> None:
 
     def gaps(flat: torch.Tensor) -> torch.Tensor:
         w, b, a, c = torch.split(flat, [12, 4, 8, 2])
-        hidden = torch.tanh(torch.from_numpy(data.inputs) @ w.reshape(4, 3).T + b)
-        return ((hidden @ a.reshape(2, 4).T + c - torch.from_numpy(data.targets)) / math.sqrt(14)).ravel()
+        hidden = torch.tanh(torch.from_numpy(data.inputs.copy()) @ w.reshape(4, 3).T + b)
+        return ((hidden @ a.reshape(2, 4).T + c - torch.from_numpy(data.targets.copy())) / math.sqrt(14)).ravel()
 
     theta = np.concatenate([start[name].ravel() for name in ("0.weight", "0.bias", "2.weight", "2.bias")])
     with float64():
