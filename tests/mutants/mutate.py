@@ -131,7 +131,7 @@ def _instead(node: ast.AST, where: str) -> Iterator[ast.AST]:
         yield ast.Attribute(copy.deepcopy(node.value), NAMES[node.attr])
     elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
         value = node.value
-        if value and (isinstance(value, float) or not where):  # whole numbers in code are mostly places in arrays
+        if abs(value) > 1e-200 and (isinstance(value, float) or not where):  # whole numbers are mostly places
             yield ast.Constant(10 * value)
             yield ast.Constant(value / 10 if isinstance(value, float) else value // 10)
 
