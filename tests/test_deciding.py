@@ -1,5 +1,6 @@
 """What decides, on each side of where it turns: written against mutants that earlier tests let pass (tests/mutants)."""
 
+import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +20,11 @@ from saddlescope.paths.units import Units, units_of
 from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
+from saddlescope.problem.weights import save_weights
+from saddlescope.records import recognise
+from saddlescope.records.recheck import recheck_path
 from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.valleys.result import Scan
 
 # Paths: how they end.
 
@@ -162,3 +167,117 @@ def test_between_two_branches_there_is_no_maximum(monkeypatch, fold, noted):
         assert asked == [(way.nodes[0], way.nodes[2])]
         assert (found[0].distance, found[0].loss, found[0].node) == (0.8, 7.0, 0)
         assert "gradient 5" in found[0].detail
+
+
+# Walks, and what was stored.
+
+
+@pytest.mark.parametrize(
+    ("norms", "start", "critical"),
+    [
+        ([[1e-8, 1e-8]], 1e-8, [True]),  # the tolerance itself
+        ([[1.1e-8, 0.0]], 0.0, [False]),
+        ([[0.0, 1.1e-8]], 0.0, [False]),
+        ([[0.0, 0.0]], 1.1e-8, [False]),  # a segment begins at the start
+        ([[0.0, 0.0], [0.0, 2e-8], [0.0, 0.0], [0.0, 0.0]], 0.0, [True, False, False, True]),
+    ],
+)
+def test_a_segment_is_critical_if_no_norm_on_it_is_above_the_tolerance(norms, start, critical):
+    rows = np.array(norms)
+    scan = Scan(loss=1.0, gradient_norm=start, largest_output=1.0, losses=1.0 - rows, gradient_norms=rows,
+                output_deviations=rows, tolerance=1e-8)  # fmt: skip
+    assert scan.critical.tolist() == critical
+    assert scan.max_gradient_norm == max(start, rows.max())
+    assert scan.max_loss_deviation == pytest.approx(rows.max(), abs=1e-16)
+    assert scan.max_output_deviation == rows.max()
+
+
+def test_what_is_computed_again_deviates_by_the_largest_of_its_kind():
+    class Fake:
+        def loss_of(self, row):
+            return float(row["a"][0])
+
+        def gradient_of(self, row):
+            return {"a": 3.0 * row["a"], "b": 4.0 * row["a"]}
+
+        def fingerprint(self, row):
+            return {"data": "same"}
+
+    def checked(losses, norms, again=(1.0, 4.0), data="same"):
+        path = SimpleNamespace(parameters={"a": np.array(again)[:, None]}, losses=np.array(losses),
+                               full_gradient_norms=np.array(norms), fingerprints={"data": data})  # fmt: skip
+        return recheck_path(Fake(), path)  # type: ignore[arg-type]
+
+    found = checked([1.0, 4.0], [5.0, 20.0])
+    assert (found.loss_deviation, found.gradient_deviation, found.same_data) == (0.0, 0.0, True)
+    found = checked([1.5, 3.9], [7.0, 19.0], data="other")
+    assert (found.loss_deviation, found.same_data) == (0.5 / 4, False)
+    assert found.gradient_deviation == pytest.approx(2 / 20)
+    assert checked([np.nan, 4.0], [5.0, 20.0]).loss_deviation == 0.0  # nothing was stored there
+    assert checked([1.0, 4.0], [5.0, 20.0], again=(1.0, np.nan)).loss_deviation == math.inf
+    assert checked([np.nan, np.nan], [5.0, 20.0]).loss_deviation == 0.0
+    assert checked([1.0, 2.0], [0.0, 0.0], again=(0.0, 0.0)).loss_deviation > 1e200
+
+
+WALK = {"kind": "walk", "moves": []}
+PAGE = "<!doctype html><title>x: saddlescope</title><footer><p>saddlescope 1</footer></html>"
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "content", "ours"),
+    [
+        ("saddlescope walk", "a.json", json.dumps(WALK), True),
+        ("saddlescope walk", "a.json", json.dumps({"kind": "walk", "words": ""}), True),
+        ("saddlescope walk", "a.json", json.dumps({"kind": "walk"}), False),
+        ("saddlescope walk", "a.json", json.dumps({"kind": "certificate", "words": ""}), False),
+        ("saddlescope certify", "a.json", json.dumps({"kind": "certificate", "words": ""}), True),
+        ("saddlescope walk", "a.json", json.dumps([WALK]), False),
+        ("saddlescope walk", "a.json", json.dumps(WALK)[:-1], False),
+        ("saddlescope report", "a.html", PAGE, True),
+        ("saddlescope report", "a.html", PAGE[:-1], False),
+        ("saddlescope report", "a.html", PAGE.replace("<footer><p>saddlescope", "<footer><p>other"), False),
+        ("saddlescope report", "a.html", PAGE.replace(": saddlescope<", ": other<"), False),
+        ("saddlescope report", "a.html", " " + PAGE, False),
+        ("saddlescope train", "a.safetensors", "no weights", False),
+    ],
+)
+def test_a_file_is_ours_by_all_of_its_marks(tmp_path, command, name, content, ours):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert (recognise.objection(tmp_path / name, command) is None) is ours
+    assert recognise.objection(tmp_path / "none", command) == "not a plain file"
+    assert recognise.objection(tmp_path, command) == "not a plain file"
+
+
+@pytest.mark.parametrize(
+    ("content", "ours"),
+    [
+        (b"<svg>saddlescope path</svg>", True),
+        (b"<svg>saddlescope path</sv", False),
+        (b"<svg>saddlescope walk</svg>", False),
+        (b"<svg>path</svg>", False),
+        (b"<svg>saddlescope path</svg>" + b" " * 58, True),  # the end lies within the last 64 bytes
+        (b"<svg>saddlescope path</svg>" + b" " * 59, False),
+    ],
+)
+def test_a_figure_is_ours_by_its_maker_and_its_end(tmp_path, content, ours):
+    (tmp_path / "a.svg").write_bytes(content)
+    assert (recognise.objection(tmp_path / "a.svg", "saddlescope path", drawn=True) is None) is ours
+    (tmp_path / "a.gif").write_bytes(content)
+    assert recognise.objection(tmp_path / "a.gif", "saddlescope path", drawn=True) is not None
+
+
+def test_weights_are_ours_by_their_note(tmp_path):
+    network = Perceptron((2, 3, 1), "tanh")
+    parameters = network.initial(0)
+    for k, (notes, command, ours) in enumerate(
+        (
+            ({"written by": "saddlescope train"}, "saddlescope train", True),
+            ({"written by": "saddlescope expand"}, "saddlescope train", False),
+            ({"command": "saddlescope train --data x"}, "saddlescope train", True),  # of older versions
+            ({"command": "saddlescope trainer"}, "saddlescope train", False),
+            ({"command": "saddlescope train --data x"}, "saddlescope expand", False),
+        )
+    ):
+        file = tmp_path / f"{k}.safetensors"
+        save_weights(file, network, parameters, notes=notes)
+        assert (recognise.objection(file, command) is None) is ours

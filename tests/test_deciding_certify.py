@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope.arrays import Layout
-from saddlescope.critical import flat, groups
+from saddlescope.critical import exchange, flat, groups
 from saddlescope.critical.result import Group
 from saddlescope.critical.zero import is_zero
 from saddlescope.precision import float64
@@ -238,3 +238,91 @@ def test_a_penalty_or_another_loss_is_never_zero():
         assert not is_zero(Problem(Perceptron((1, 1)), huge), {**exact, "0.weight": np.array([[4e300]])})
         labels = Problem(Perceptron((1, 2)), Data([[1.0], [0.0]], labels=[0, 1]), loss="cross_entropy")
         assert not is_zero(labels, {"0.weight": np.zeros((2, 1)), "0.bias": np.zeros(2)})
+
+
+# The exchange split.
+
+
+def ring(low: float, high: float, centre: np.ndarray):
+    """A loss that reads an entry only while it is so far from the centre."""
+
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        away = np.abs(x - centre)
+        return 0.0, np.where((away > low) & (away < high), 1.0, 0.0)
+
+    return evaluate
+
+
+@pytest.mark.parametrize(("low", "high", "is_read"), [(3e-10, 3e-9, 1), (3e2, 3e3, 1), (3, 30, 1), (5e4, 1e9, 0)])
+def test_random_points_lie_at_every_scale_from_a_billionth_to_a_thousand(low, high, is_read):
+    x = np.zeros(40)
+    left = exchange.unread(ring(low, high, x), x, np.ones(40, bool))
+    assert left.all() if not is_read else left.sum() < 20
+
+
+@pytest.mark.parametrize(("low", "fewest", "most"), [(3.5e-7, 0, 0), (1e-8, 31, 40), (1e-7, 5, 25)])
+def test_between_kinks_points_stay_within_a_ten_millionth(low, fewest, most):
+    """Relative to the entry plus the usual one: here 1 + 1, so twice 1e-7 times a normal number."""
+    x = np.ones(40)
+    left = exchange.unread(ring(2 * low, np.inf, x), x, np.ones(40, bool), kinked=True)
+    assert fewest <= 40 - left.sum() <= most
+
+
+def test_what_is_read_moves_by_a_tenth_while_others_are_tried():
+    seen = []
+
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        seen.append(x[1:] - 1.0)
+        return 0.0, np.zeros(len(x))
+
+    assert exchange.unread(evaluate, np.ones(41), np.arange(41) == 0).tolist() == [True] + [False] * 40
+    assert np.std(np.concatenate(seen)) == pytest.approx(0.2, rel=0.15)  # 0.1 (|x| + the usual)
+
+
+@pytest.mark.parametrize(
+    ("rows", "rank"),
+    [
+        ([[1, 0], [1, 3e-6]], 2),  # singular values 1.4 and 2.1e-6
+        ([[1, 0], [1, 1e-6]], 1),
+        ([[1, 0], [0, 1e-5]], 2),  # lengths do not matter
+        ([[0, 0], [3, 4]], 1),
+        ([[0, 0]], 0),
+    ],
+)
+def test_rows_are_independent_by_their_angle(rows, rank):
+    basis = exchange._independent(np.array(rows, float))
+    assert basis.shape == (rank, 2)
+    assert basis @ basis.T == pytest.approx(np.eye(rank))
+
+
+def plain(g, b, g_error=0.0, b_error=0.0, outgoing=(0.0, 0.0), incoming=(0.0, 0.0), **null) -> exchange.Coupling:
+    arrays = (np.array(value, float) for value in (g, b))
+    used = np.ones(2, bool)
+    return exchange.Coupling(*arrays, g_error, b_error, np.array(outgoing), np.array(incoming), used, **null)
+
+
+def test_errors_of_g_and_of_sigma_b_add_up_in_a_block_s_bounds():
+    """G = 1 and B = 1 stay in natural units: the bounds are the Frobenius norms of the errors, and rounding."""
+    eye = np.eye(2)
+    for sigma, wanted in ((1, 6e-13 + 2e-13), (-1, 6e-13 + 2e-13), (0, 6e-13)):
+        found = exchange.block(plain(eye, eye, 3e-13, 1e-13), sigma, homogeneous=False)
+        assert found.inertia.bounds == pytest.approx(wanted, rel=2e-2)
+        assert (found.inertia.negative, found.inertia.positive) == (2, 2)
+
+
+def test_what_vanishes_only_at_the_exact_point_is_an_error_of_the_block():
+    g, b = np.diag([1e-5, 1.0]), np.diag([1e-6, 1.0])
+    first = np.array([[1.0, 0.0]])
+    scale = exchange._scaled(plain(g, b), 1, homogeneous=False)
+    along_out = exchange.block(plain(g, b, outgoing=(1.0, 0.0)), 1, homogeneous=False)
+    assert (along_out.transfer, along_out.softmax) == (1, 0)
+    assert along_out.inertia.bounds == pytest.approx(abs(scale.g[0, 0]), rel=1e-6)
+    shifted = exchange.block(plain(g, b, outgoing_null=first), 1, homogeneous=False)
+    assert (shifted.transfer, shifted.softmax) == (0, 1)
+    assert shifted.inertia.bounds == pytest.approx(abs(scale.g[0, 0]), rel=1e-6)
+    both = exchange.block(plain(g, b, incoming_null=first), 1, homogeneous=False)
+    assert (both.collinear, both.scaling) == (1, 0)
+    assert both.inertia.bounds == pytest.approx(abs(scale.g[0, 0]) + 2 * abs(scale.bend[0, 0]), rel=1e-6)
+    own = exchange.block(plain(g, 0 * b, incoming=(1.0, 0.0)), 1, homogeneous=True)
+    assert (own.collinear, own.scaling, own.linear) == (0, 1, 0)
+    assert own.transfer == 1  # G has a row more than columns then

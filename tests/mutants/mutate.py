@@ -1,4 +1,4 @@
-"""One small change at a time to a module's source: flipped comparisons, constants times and over ten, and their like."""
+"""One small change at a time to a source: flipped comparisons, constants times and over ten, and their like."""
 
 import ast
 import copy
