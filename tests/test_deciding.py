@@ -133,12 +133,12 @@ def test_the_larger_residual_of_two_nodes_decides_whether_slopes_are_clear():
 
 
 def test_a_fold_is_noted_at_the_last_node_before_it():
-    found = fold_events(trail(node(4.0), node(2.0), node(1.0), folds=((2.0 * (1 + 1e-13), 0.3), (1.5, 0.7))))
+    found = fold_events(trail(node(4.0), node(2.0), node(1.0), folds=((2.0 * (1 + 5e-13), 0.3), (1.5, 0.7))))
     assert [(event.kind, event.distance, event.loss, event.node) for event in found] == [
-        (Outcome.FOLD, 2.0 * (1 + 1e-13), 0.5, 1),
+        (Outcome.FOLD, 2.0 * (1 + 5e-13), 0.5, 1),
         (Outcome.FOLD, 1.5, 0.5, 1),
     ]
-    assert fold_events(trail(node(4.0), node(2.0), folds=((2.0 * (1 + 1e-11), 0.3),)))[0].node == 0
+    assert fold_events(trail(node(4.0), node(2.0), folds=((2.0 * (1 + 5e-12), 0.3),)))[0].node == 0
 
 
 def test_only_requested_distances_that_were_missed_are_noted():

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlescope.critical import certify, proof, refine, scene, signs, twins
+from saddlescope.critical import certify, proof, refine, scene, signs, symmetric, twins
 from saddlescope.critical.exchange import Block, Coupling
 from saddlescope.critical.flat import NullSpace
 from saddlescope.critical.result import Flat, Group, Inertia, Kind
 from saddlescope.critical.symmetric import dense_inertia
 from saddlescope.errors import NeuronsError, SettingsError
-from saddlescope.numerics import balls
+from saddlescope.numerics import balls, spectrum
 from saddlescope.precision import float64
 from saddlescope.problem.networks import Perceptron
 from saddlescope.symmetry.neurons import Neurons, Slice
@@ -379,3 +379,57 @@ def test_the_next_radius_is_where_the_contraction_is_a_quarter_and_at_most_1():
     assert float(proof._larger(arb(0.5), arb(0.25))) == 0.5
     assert float(proof._larger(arb(0.5), arb(2.0))) == 0.0625
     assert float(proof._larger(arb(3.0), arb(0.25))) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("chance", "values", "found"),
+    [
+        (0.9e-6, (0.5, 2.0), (0, 5, 0)),
+        (1.1e-6, (0.5, 2.0), (0, 2, 3)),
+        (1e-9, (-0.5, 2.0), (1, 1, 3)),
+        (1e-9, (0.09, 2.0), (0, 1, 4)),  # within its residual
+        (1e-9, (-0.09, 2.0), (0, 1, 4)),
+        (1e-9, (0.11, 2.0), (0, 5, 0)),
+        (1e-9, (-0.11, 2.0), (1, 1, 3)),
+        (1e-9, (np.nan, 2.0), (0, 0, 5)),
+    ],
+)
+def test_without_a_matrix_all_is_positive_only_up_to_a_chance_of_a_millionth(monkeypatch, chance, values, found):
+    """Six directions, of which one is flat, and two Ritz values with residuals of 0.1."""
+    vectors = np.eye(6)[:2]
+    ritz = spectrum.Lanczos(np.array(values), np.full(2, 0.1), vectors, 2, 0.0)
+    operator = SimpleNamespace(layers=None, half=np.asarray, product=None)
+    monkeypatch.setattr(symmetric, "congruent", lambda reduced, x: operator)
+    monkeypatch.setattr(symmetric, "lanczos", lambda *args, **words: ritz)
+    monkeypatch.setattr(symmetric, "in_32", lambda reduced, x: (reduced, x))
+    monkeypatch.setattr(symmetric, "reduced_product", lambda reduced, x, v: np.zeros(6))
+    monkeypatch.setattr(symmetric, "chance_unseen", lambda found, size, error: chance * (size == 5))
+    point = refined(x=np.zeros(6), way=np.zeros(6))
+    free = symmetric.free_inertia(None, point, np.array([[0, 0, 3.0, 0, 0, 0]]), steps=2)  # type: ignore[arg-type]
+    one = free.inertia
+    assert (one.negative, one.positive, one.unresolved, one.zero) == (*found, 1)
+
+
+def test_without_a_matrix_rounding_and_drift_are_the_largest_on_the_lowest_two_vectors(monkeypatch):
+    """The operator is x -> (1 + |x|) v, in float32 off by 2^-12; the way is 1e-3 long, times a factor of 4."""
+    size = 3
+
+    def product(reduced, x, v):
+        v = np.asarray(v)
+        return (1.0 + np.linalg.norm(x) + (2.0**-12 if v.dtype == np.float32 else 0.0)) * v
+
+    ritz = spectrum.Lanczos(np.array([1.0, 1.0]), np.zeros(2), np.eye(size)[:2] * [[1.0], [2.0]], 2, 1e-3)
+    operator = SimpleNamespace(layers=None, half=np.asarray, product=None)
+    monkeypatch.setattr(symmetric, "congruent", lambda reduced, x: operator)
+    monkeypatch.setattr(symmetric, "lanczos", lambda *args, **words: ritz)
+    monkeypatch.setattr(symmetric, "in_32", lambda reduced, x: (reduced, x))
+    monkeypatch.setattr(symmetric, "reduced_product", product)
+    point = refined(x=np.zeros(size), way=np.array([1e-3, 0.0, 0.0]), factor=4.0)
+    with float64():
+        free = symmetric.free_inertia(None, point, np.zeros((0, size)), steps=2)  # type: ignore[arg-type]
+    assert free.drift == pytest.approx(4.0 * 2e-3)
+    assert free.rounding == pytest.approx(
+        16 * (2.0**-29 * 2.0**-11 + 2 * np.finfo(float).eps) + 1.0 * 1e-3 * 2, rel=1e-9
+    )
+    assert free.inertia.bounds == pytest.approx(free.rounding + free.drift)
+    assert (free.inertia.positive, free.inertia.size) == (3 if free.chance <= 1e-6 else 2, 3)

@@ -34,7 +34,7 @@ NAMES = {
 
 
 class Mutant(NamedTuple):
-    """A module's source with one change; ``where`` names the function, or is empty for a module's constant."""
+    """A module's source with one change; ``where`` names the function, or the constant of the module."""
 
     path: str
     line: int
@@ -46,11 +46,16 @@ class Mutant(NamedTuple):
     @property
     def key(self) -> str:
         """What names the change when lines have moved."""
-        return f"{self.path} {self.where or 'constant'}: {self.old} -> {self.new}"
+        return f"{self.path} {self.where}: {self.old} -> {self.new}"
+
+    @property
+    def constant(self) -> bool:
+        """Whether a constant of the module was changed."""
+        return self.where.strip("_").isupper()
 
 
 def mutants(path: str, source: str, skip: frozenset[str] = frozenset()) -> list[Mutant]:
-    """Return all mutants of a source; functions named in ``skip`` (those that only write text) are left alone."""
+    """Return all mutants of a source; functions and constants named in ``skip`` are left alone."""
     found, seen = [], set()
     for where, node, new in _changes(ast.parse(source), "", skip):
         one = Mutant(path, node.lineno, where, _short(node), _short(new), _replaced(source, node, new))
@@ -70,8 +75,8 @@ def fault(path: str, source: str, old: str, new: str) -> Mutant:
 
 def sample(all_: list[Mutant], most: int, seed: int = 0) -> list[Mutant]:
     """Return all mutants of constants, and of the others so many that there are ``most`` together, the same always."""
-    constants = [one for one in all_ if not one.where]
-    others = [one for one in all_ if one.where]
+    constants = [one for one in all_ if one.constant]
+    others = [one for one in all_ if not one.constant]
     few = max(0, most - len(constants))
     chosen = others if len(others) <= few else random.Random(seed).sample(others, few)
     return sorted([*constants, *chosen], key=lambda one: (one.line, one.key))
@@ -91,8 +96,14 @@ def _changes(node: ast.AST, where: str, skip: frozenset[str]) -> Iterator[tuple[
                 yield from _changes(ast.Module([statement], []), inner, skip)
         elif isinstance(child, ast.ClassDef):
             yield from _changes(child, child.name, skip)
+        elif isinstance(child, ast.Assign) and not where:
+            name = next(one.id for one in ast.walk(child.targets[0]) if isinstance(one, ast.Name))
+            if name not in skip:
+                yield from _changes(ast.Module([ast.Expr(child.value)], []), name, skip)
         elif isinstance(child, ast.AnnAssign):
-            yield from _changes(ast.Module([ast.Expr(child.value)] if child.value else [], []), where, skip)
+            name = child.target.id if not where and isinstance(child.target, ast.Name) else where
+            if child.value is not None and name not in skip:
+                yield from _changes(ast.Module([ast.Expr(child.value)], []), name, skip)
         elif isinstance(child, (ast.JoinedStr, ast.Raise, ast.Assert, ast.Import, ast.ImportFrom)):
             continue  # texts, and what only a mistake in the code itself would reach
         else:
@@ -111,6 +122,7 @@ def _answers(statement: ast.AST, where: str) -> Iterator[tuple[str, ast.AST, ast
 
 def _instead(node: ast.AST, where: str) -> Iterator[ast.AST]:
     """Yield the nodes to put in the place of one."""
+    named = where.strip("_").isupper()
     if isinstance(node, ast.Compare):
         for k, sign in enumerate(node.ops):
             for other in SWAPS.get(type(sign), ()):
@@ -123,7 +135,7 @@ def _instead(node: ast.AST, where: str) -> Iterator[ast.AST]:
             new.op = other()
             yield new
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.Invert, ast.USub)):
-        if not isinstance(node.operand, ast.Constant) or not where:  # -1 in code is mostly a place in an array
+        if not isinstance(node.operand, ast.Constant) or named:  # -1 in code is mostly a place in an array
             yield node.operand
     elif isinstance(node, ast.Name) and node.id in NAMES:
         yield ast.Name(NAMES[node.id])
@@ -131,7 +143,7 @@ def _instead(node: ast.AST, where: str) -> Iterator[ast.AST]:
         yield ast.Attribute(copy.deepcopy(node.value), NAMES[node.attr])
     elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
         value = node.value
-        if abs(value) > 1e-200 and (isinstance(value, float) or not where):  # whole numbers are mostly places
+        if abs(value) > 1e-200 and (isinstance(value, float) or named):  # whole numbers are mostly places
             yield ast.Constant(10 * value)
             yield ast.Constant(value / 10 if isinstance(value, float) else value // 10)
 

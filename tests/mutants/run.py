@@ -24,6 +24,11 @@ from mutate import Mutant, fault, mutants, sample  # noqa: E402
 from targets import EQUIVALENT, QUICK, TARGETS, Target  # noqa: E402
 
 LIBRARIES = ("jax", "equinox", "optax", "diffrax", "xarray", "scipy.optimize", "scipy.sparse.linalg", "hypothesis")
+ABOUT = (
+    "One change at a time to code that decides or bounds something: all constants, of other code a sample (seed 0).",
+    "`share`: caught, of those that mean anything else than the source. `python tests/mutants/run.py --table FILE`",
+    "",
+)
 QUIET = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
 
 
@@ -134,7 +139,7 @@ def read(path: str) -> str:
 def row(mutant: Mutant, ran: Ran) -> str:
     """Return one line on a mutant."""
     told = "SURVIVED" if ran.passed else f"caught by {ran.by.split('::', 1)[-1]}"
-    place = f"{mutant.path}:{mutant.line} {mutant.where or 'constant'}"
+    place = f"{mutant.path}:{mutant.line} {mutant.where}"
     return f"{place}: `{mutant.old}` -> `{mutant.new}`: {told} ({ran.seconds:.1f} s)"
 
 
@@ -149,7 +154,7 @@ class Count(NamedTuple):
 
 
 def measure(target: Target, most: int) -> tuple[Count, list[str]]:
-    """Try the mutants of one module; return the figures, and a line for each mutant."""
+    """Try the mutants of one module; return the figures, and a line for each that survived."""
     source = read(target.path)
     began = time.perf_counter()
     plain = run(None, target.tests, 600.0)
@@ -157,16 +162,20 @@ def measure(target: Target, most: int) -> tuple[Count, list[str]]:
         raise SystemExit(f"the tests of {target.path} fail without any change: {plain.by}")
     found = mutants(target.path, source, frozenset(target.skip))
     if target.only:
-        found = [one for one in found if not one.where or one.where.split(".")[-1] in target.only]
+        found = [one for one in found if one.where.split(".")[-1] in target.only]
     chosen = sample(found, most)
-    caught, equivalent, lines = 0, 0, []
+    equivalent, survived = 0, []
     for mutant in chosen:
         ran = run(mutant, target.tests, 10.0 + 4.0 * plain.seconds)
-        why = EQUIVALENT.get(mutant.key) if ran.passed else None
-        caught, equivalent = caught + (not ran.passed), equivalent + (why is not None)
-        lines.append(row(mutant, ran) + (f": {why}" if why else ""))
-        print(lines[-1], flush=True)
-    return Count(target.path, len(chosen), caught, equivalent, time.perf_counter() - began), lines
+        line = row(mutant, ran)
+        if ran.passed:
+            why = EQUIVALENT.get(mutant.key)
+            equivalent += why is not None
+            line += f": {why}" if why else ""
+            survived.append(line)
+        print(line, flush=True)
+    caught = len(chosen) - len(survived)
+    return Count(target.path, len(chosen), caught, equivalent, time.perf_counter() - began), survived
 
 
 def quick() -> list[str]:
@@ -189,35 +198,46 @@ def main() -> int:
     given = parser.parse_args()
     os.chdir(ROOT)
     load()
-    counts: list[Count] = []
-    lines = [] if given.parts else quick()
-    if given.quick:
-        return int(any("SURVIVED" in line for line in lines))
+    if given.quick or not given.parts:
+        escaped = [line for line in quick() if "SURVIVED" in line]
+        if given.quick or escaped:
+            return int(bool(escaped))
+    known = stored(given.table) if given.table and given.table.is_file() else {}
     for target in TARGETS:
-        if given.parts and not any(part in target.path for part in given.parts):
-            continue
-        count, more = measure(target, given.most)
-        counts.append(count)
-        lines += more
-        if given.table:
-            given.table.write_text(table(counts, lines), encoding="utf-8")
-    print(table(counts, lines))
-    return int(any("SURVIVED" in line for line in lines[: len(QUICK)]) and not given.parts)
+        if not given.parts or any(part in target.path for part in given.parts):
+            known[target.path] = measure(target, given.most)
+            if given.table:
+                given.table.write_text(table(known), encoding="utf-8")
+    print(table(known))
+    return 0
 
 
-def table(counts: list[Count], lines: list[str]) -> str:
+def table(known: dict[str, tuple[Count, list[str]]]) -> str:
     """Return the figures of all modules, then the mutants that survived."""
     head = f"{'module':28}{'mutants':>9}{'caught':>8}{'equivalent':>12}{'open':>6}{'share':>8}{'seconds':>9}"
+    found = [known[target.path] for target in TARGETS if target.path in known]
+    counts = [count for count, _ in found]
     total = Count("all", *(sum(one[k] for one in counts) for k in range(1, 5)))  # type: ignore[arg-type]
     rows = []
     for one in (*counts, total):
         left, judged = one.tried - one.caught - one.equivalent, one.tried - one.equivalent
         share = 100.0 * one.caught / judged if judged else 100.0
-        rows.append(
-            f"{one.path:28}{one.tried:9}{one.caught:8}{one.equivalent:12}{left:6}{share:7.1f}%{one.seconds:9.0f}"
-        )
-    survived = [line for line in lines if "SURVIVED" in line]
-    return "\n".join([head, *rows, "", "Survived:", *(survived or ["none"]), ""])
+        figures = f"{one.tried:9}{one.caught:8}{one.equivalent:12}{left:6}{share:7.1f}%{one.seconds:9.0f}"
+        rows.append(f"{one.path:28}{figures}")
+    survived = [line for _, lines in found for line in lines]
+    return "\n".join([*ABOUT, head, *rows, "", "Survived:", *(survived or ["none"]), ""])
+
+
+def stored(file: Path) -> dict[str, tuple[Count, list[str]]]:
+    """Return the modules of an earlier table."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    known: dict[str, tuple[Count, list[str]]] = {}
+    for line in lines:
+        part = line.split()
+        if len(part) == 7 and part[0].endswith(".py") and part[1].isdigit():
+            mine = [one for one in lines if one.startswith(f"{part[0]}:")]
+            known[part[0]] = Count(part[0], *(int(part[k]) for k in (1, 2, 3)), float(part[6])), mine
+    return known
 
 
 if __name__ == "__main__":
