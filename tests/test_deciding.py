@@ -152,7 +152,7 @@ def test_only_requested_distances_that_were_missed_are_noted():
 def test_between_two_branches_there_is_no_maximum(monkeypatch, fold, noted):
     """A fold at the second node, or between, parts the slopes; one at the first node was before them."""
     bridge = node(0.9, kind="bridge")
-    way = trail(node(1.0, -1.0), bridge, node(0.5, 1.0), folds=() if fold is None else ((fold, 0.1),))
+    way = trail(node(2.0, -1.0), node(1.0, -1.0), bridge, node(0.5, 1.0), folds=() if fold is None else ((fold, 0.1),))
     iterate = SimpleNamespace(gradient=np.array([3.0, 4.0]), value=7.0)
     asked = []
 
@@ -164,8 +164,8 @@ def test_between_two_branches_there_is_no_maximum(monkeypatch, fold, noted):
     found = maxima.maximum_events(None, None, way, None, None)  # type: ignore[arg-type]
     assert bool(found) is noted
     if noted:
-        assert asked == [(way.nodes[0], way.nodes[2])]
-        assert (found[0].distance, found[0].loss, found[0].node) == (0.8, 7.0, 0)
+        assert asked == [(way.nodes[1], way.nodes[3])]
+        assert (found[0].distance, found[0].loss, found[0].node) == (0.8, 7.0, 1)
         assert "gradient 5" in found[0].detail
 
 

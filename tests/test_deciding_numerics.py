@@ -305,10 +305,16 @@ def test_the_first_damping_is_a_thousandth_of_the_largest_square():
 
 
 def model() -> polish._Model:
-    """Weak directions of curvature 2, -1 and (no sign) 1e-15 of the largest; a strong one of curvature 4."""
+    """Weak directions of curvature 2, -1 and (no sign) just what is flat; a strong one of curvature 4."""
     frame = polish._Frame(np.arange(4), np.eye(4)[:, :3], np.eye(4)[:, 3:], np.array([4.0]), 4e-14)
-    values, slope = np.array([2.0, -1.0, 4e-15]), np.array([1.0, 3.0, 5.0])
+    values, slope = np.array([2.0, -1.0, 4e-14]), np.array([1.0, 3.0, 5.0])
     return polish._Model(frame, np.array([[1.0, 0.0, 0.0]]), values, np.eye(3), slope, np.array([2.0]))
+
+
+def test_at_the_bound_itself_a_step_is_taken_and_a_point_critical():
+    assert polish.takes(0.5, 1.0)
+    assert polish.is_critical(1.0, 1e-12, 1e-5 * 2.0, -2.0)
+    assert polish.is_critical(1e-12, 1e-12, 1.0, 2.0)
 
 
 def test_what_is_left_to_win_counts_every_curvature_that_has_a_sign():
