@@ -166,6 +166,10 @@ def test_a_relation_with_the_bias_s_one_is_found_over_all_samples_and_chunks():
     assert np.array_equal(rows[0][[network.layout.offsets()["0.bias"]]], relations[0, 3:])
     inputs[7, 1] += 1e-13
     assert len(flat.dependent_inputs(Problem(network, Data(inputs, np.ones((11, 1))), chunk=4))) == 1
+    inputs[:, 1] = 0.0  # zeros are no relation of their own
+    inputs[0, 0], inputs[0, 2] = 1.0, size
+    found = flat.dependent_inputs(Problem(network, Data(inputs, np.ones((11, 1))), chunk=4))
+    assert (found.shape, found[0, 1]) == ((1, 4), 0.0)
     nothing = Problem(Perceptron((3, 2, 1), "tanh", bias=False), Data(np.zeros((4, 3)), np.ones((4, 1))))
     assert flat.dependent_inputs(nothing).shape == (0, 3)
 

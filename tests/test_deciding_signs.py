@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlescope.critical import certify, proof, refine, scene, signs, symmetric, twins
+from saddlescope.critical import certify, proof, refine, scene, signs, symmetric, twins, words
 from saddlescope.critical.exchange import Block, Coupling
 from saddlescope.critical.flat import NullSpace
 from saddlescope.critical.result import Flat, Group, Inertia, Kind
@@ -433,3 +433,24 @@ def test_without_a_matrix_rounding_and_drift_are_the_largest_on_the_lowest_two_v
     )
     assert free.inertia.bounds == pytest.approx(free.rounding + free.drift)
     assert (free.inertia.positive, free.inertia.size) == (3 if free.chance <= 1e-6 else 2, 3)
+
+
+# Words.
+
+
+def test_methods_whose_ranges_touch_do_not_disagree():
+    one = ((1, 2), (0, 3))
+    for other in (((2, 4), (3, 3)), ((0, 1), (0, 0))):
+        assert words.disagreement({"dense": one, "exchange": other}) is None
+    for other in (((3, 4), (3, 3)), ((0, 0), (0, 0)), ((1, 2), (4, 4))):
+        assert "disagree" in str(words.disagreement({"dense": one, "exchange": other, "closed": one}))
+        assert "disagree" in str(words.disagreement({"dense": one, "exchange": one, "closed": other}))
+
+
+def test_one_eigenvalue_lies_and_two_lie():
+    assert words.verdict(Inertia(0, 0, 5, 1), global_minimum=False)[1] == [
+        "1 eigenvalue lies within the bound around 0: no sign"
+    ]
+    assert words.verdict(Inertia(0, 0, 5, 2), global_minimum=False)[1] == [
+        "2 eigenvalues lie within the bound around 0: no sign"
+    ]
