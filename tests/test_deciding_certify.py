@@ -174,6 +174,17 @@ def test_a_relation_with_the_bias_s_one_is_found_over_all_samples_and_chunks():
     assert flat.dependent_inputs(nothing).shape == (0, 3)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_whole_coefficients_of_a_relation_are_whole(seed):
+    first = np.random.default_rng(seed).uniform(size=23)
+    inputs = np.stack([first, 1.0 - first, np.random.default_rng(seed + 99).normal(size=23)], axis=1)
+    found = flat.dependent_inputs(Problem(Perceptron((3, 2, 1), "tanh"), Data(inputs, np.ones((23, 1)))))
+    assert (found / found[0, 0]).tolist() == [[1.0, 1.0, 0.0, -1.0]]
+    inputs[:, 1] = 0.37 * first  # a share is no whole number
+    found = flat.dependent_inputs(Problem(Perceptron((3, 2, 1), "tanh"), Data(inputs, np.ones((23, 1)))))
+    assert found[0] / found[0, 1] == pytest.approx(np.array([-0.37, 1.0, 0.0, 0.0]), abs=1e-15)
+
+
 @pytest.mark.parametrize(("off", "holds"), [(3.4e-15, True), (3.8e-15, False)])
 def test_a_relation_holds_to_the_rounding_of_its_terms(off, holds):
     """4 eps a column: 4 * 2 * eps * (1 + 1) = 3.55e-15."""

@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "saddlescope"
 sys.path.insert(0, str(Path(__file__).parent))
 
+from equivalent import EQUIVALENT  # noqa: E402
 from mutate import Mutant, fault, mutants, sample  # noqa: E402
-from targets import EQUIVALENT, QUICK, TARGETS, Target  # noqa: E402
+from targets import QUICK, TARGETS, Target  # noqa: E402
 
 LIBRARIES = ("jax", "equinox", "optax", "diffrax", "xarray", "scipy.optimize", "scipy.sparse.linalg", "hypothesis")
 ABOUT = (

@@ -181,22 +181,3 @@ QUICK = (
         f"{DECIDING}::test_a_segment_is_critical_if_no_norm_on_it_is_above_the_tolerance",
     ),
 )
-
-# Survivors that no test can tell from the source, and why.
-EDGE = "a measured number never lies on this edge to the last bit"
-NAN = "a comparison with NaN is false either way"
-EQUIVALENT: dict[str, str] = {
-    "paths/events.py fold_events: distances >= distance * (1 - 1e-12) -> distances > distance * (1 - 1e-12)": EDGE,
-    "paths/events.py interior_maxima: np.isfinite(here.slope) and np.isfinite(after.slope) -> "
-    "np.isfinite(here.slope) or np.isfinite(after.slope)": NAN,
-    "paths/events.py interior_maxima: here.slope < 0 < after.slope -> here.slope <= 0 < after.slope": "a slope of 0 is "
-    "not clear",
-    "paths/events.py interior_maxima: here.slope < 0 < after.slope -> here.slope < 0 <= after.slope": "a slope of 0 is "
-    "not clear",
-    "critical/exchange.py unread: size * noise -> size / noise": "random points of the same scale",
-    "critical/exchange.py unread: 2.0 -> 0.2": "more scales between the same two",
-    "critical/exchange.py block: g.shape[0] > g.shape[1] -> g.shape[0] >= g.shape[1]": "the triangle of a square G "
-    "has its singular values",
-    "numerics/balls.py full_rank: min -> max": "an empty matrix passes the general way too",
-    "resize/absorb.py merge_copies: gaps[first, block] <= ROUNDING -> gaps[first, block] < ROUNDING": EDGE,
-}
