@@ -83,6 +83,11 @@ def test_the_gradient_bounds_what_a_claimed_direction_may_miss_by():
         assert bool(signs._dense(hessian, null, rounding, drift, np.ones(2), np.zeros(2))[0].counts) is kept
 
 
+def test_at_eight_times_the_gradient_itself_a_claimed_direction_is_flat():
+    null, zeros = NullSpace(np.array([[0.0, 1.0]]), {"scaling": 1}, ()), np.zeros((2, 2))
+    assert signs._dense(np.eye(2), null, zeros, zeros, np.ones(2), np.array([0.125, 0.0]))[0].counts
+
+
 def test_ranges_meet_where_all_methods_allow():
     found = signs.Signs({"a": ((1, 4), (0, 3)), "b": ((2, 5), (1, 2))}, (), (), 0.0, 0.0, None, 0, ())
     assert (found.index, found.nullity) == ((2, 4), (1, 2))
@@ -371,6 +376,7 @@ def test_a_proved_block_has_the_inertia_of_its_matrix():
         assert proof._block(wide, balls.exact(np.zeros((3, 3))), 1) is None
         square = balls.exact(np.diag([1.0, 2.0]))
         assert proof._block(square, balls.exact(np.eye(2)), 1) == (2, 0)
+        assert proof._block(square, balls.exact(np.eye(2)), 0) == (2, 0)
 
 
 def test_the_next_radius_is_where_the_contraction_is_a_quarter_and_at_most_1():
