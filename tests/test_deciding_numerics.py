@@ -154,9 +154,16 @@ def test_a_refused_step_too_short_to_move_anything_ends_the_search(monkeypatch, 
 
 @pytest.mark.parametrize(
     ("value", "residual", "taken"),
-    [(1.0 - 1.1e-14, 2.0, True), (1.0 - 0.9e-14, 2.0, False), (1.0 - 0.9e-14, 0.9, True), (1.0 + 0.9e-14, 0.9, True),
-     (1.0 + 1.1e-14, 0.9, False)],
-)  # fmt: skip
+    [
+        (1.0 - 1.1e-14, 2.0, True),
+        (1.0 - 1e-14, 2.0, False),
+        (1.0 + 1e-14, 0.9, True),
+        (1.0 - 0.9e-14, 2.0, False),
+        (1.0 - 0.9e-14, 0.9, True),
+        (1.0 + 0.9e-14, 0.9, True),
+        (1.0 + 1.1e-14, 0.9, False),
+    ],
+)
 def test_a_loss_is_level_to_1e_14(value, residual, taken):
     with float64():
         assert bool(newton.takes(*map(jnp.asarray, (value, residual, 1.0, 1.0)))) is taken
