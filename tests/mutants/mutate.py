@@ -82,7 +82,7 @@ def sample(all_: list[Mutant], most: int, seed: int = 0) -> list[Mutant]:
     return sorted([*constants, *chosen], key=lambda one: (one.line, one.key))
 
 
-def _changes(node: ast.AST, where: str, skip: frozenset[str]) -> Iterator[tuple[str, ast.AST, ast.AST]]:
+def _changes(node: ast.AST, where: str, skip: frozenset[str]) -> Iterator[tuple[str, ast.expr, ast.expr]]:
     """Yield where, a node, and what to put in its place."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef):
@@ -107,11 +107,12 @@ def _changes(node: ast.AST, where: str, skip: frozenset[str]) -> Iterator[tuple[
         elif isinstance(child, (ast.JoinedStr, ast.Raise, ast.Assert, ast.Import, ast.ImportFrom)):
             continue  # texts, and what only a mistake in the code itself would reach
         else:
-            yield from ((where, child, new) for new in _instead(child, where))
+            if isinstance(child, ast.expr):
+                yield from ((where, child, new) for new in _instead(child, where))
             yield from _changes(child, where, skip)
 
 
-def _answers(statement: ast.AST, where: str) -> Iterator[tuple[str, ast.AST, ast.AST]]:
+def _answers(statement: ast.AST, where: str) -> Iterator[tuple[str, ast.expr, ast.expr]]:
     """Yield True and False in the place of what a function returns."""
     for one in ast.walk(statement):
         if isinstance(one, ast.Return) and one.value is not None:
@@ -120,7 +121,7 @@ def _answers(statement: ast.AST, where: str) -> Iterator[tuple[str, ast.AST, ast
                     yield where, one.value, ast.Constant(answer)
 
 
-def _instead(node: ast.AST, where: str) -> Iterator[ast.AST]:
+def _instead(node: ast.AST, where: str) -> Iterator[ast.expr]:
     """Yield the nodes to put in the place of one."""
     named = where.strip("_").isupper()
     if isinstance(node, ast.Compare):
@@ -157,10 +158,12 @@ def _short(node: ast.AST) -> str:
     return text if len(text) <= 90 else f"{text[:60]} ... {text[-25:]}"
 
 
-def _replaced(source: str, node: ast.AST, new: ast.AST) -> str:
+def _replaced(source: str, node: ast.expr, new: ast.expr) -> str:
     """Return the source with a node's own text replaced; columns of nodes count bytes."""
     lines = source.encode().splitlines(keepends=True)
     begin = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
     end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset
     text = ast.unparse(new)
     if not isinstance(new, (ast.Constant, ast.Name, ast.Attribute)):

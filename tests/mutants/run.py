@@ -6,6 +6,7 @@ in place of the file, and runs the tests that belong to it. So nothing compiled,
 
 import argparse
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import os
 import signal
@@ -237,7 +238,8 @@ def stored(file: Path) -> dict[str, tuple[Count, list[str]]]:
         part = line.split()
         if len(part) == 7 and part[0].endswith(".py") and part[1].isdigit():
             mine = [one for one in lines if one.startswith(f"{part[0]}:")]
-            known[part[0]] = Count(part[0], *(int(part[k]) for k in (1, 2, 3)), float(part[6])), mine
+            tried, caught, equivalent = map(int, part[1:4])
+            known[part[0]] = Count(part[0], tried, caught, equivalent, float(part[6])), mine
     return known
 
 
