@@ -393,17 +393,18 @@ def test_the_next_radius_is_where_the_contraction_is_a_quarter_and_at_most_1():
         (0.9e-6, (0.5, 2.0), (0, 5, 0)),
         (1.1e-6, (0.5, 2.0), (0, 2, 3)),
         (1e-9, (-0.5, 2.0), (1, 1, 3)),
-        (1e-9, (0.1, 2.0), (0, 1, 4)),  # within its residual
-        (1e-9, (-0.1, 2.0), (0, 1, 4)),
-        (1e-9, (0.11, 2.0), (0, 5, 0)),
-        (1e-9, (-0.11, 2.0), (1, 1, 3)),
+        (1e-9, (0.140625, 2.0), (0, 1, 4)),  # at its bound
+        (1e-9, (-0.140625, 2.0), (0, 1, 4)),
+        (1e-9, (0.141, 2.0), (0, 5, 0)),
+        (1e-9, (-0.141, 2.0), (1, 1, 3)),
+        (1e-9, (-1.0, -0.141), (2, 0, 3)),
         (1e-9, (np.nan, 2.0), (0, 0, 5)),
     ],
 )
 def test_without_a_matrix_all_is_positive_only_up_to_a_chance_of_a_millionth(monkeypatch, chance, values, found):
-    """Six directions, of which one is flat, and two Ritz values with residuals of 0.1."""
+    """Six directions, one of them flat, and two Ritz values with residuals of 1/8 and 2 * 2^-8 * 2 for skewness."""
     vectors = np.eye(6)[:2]
-    ritz = spectrum.Lanczos(np.array(values), np.full(2, 0.1), vectors, 2, 0.0)
+    ritz = spectrum.Lanczos(np.array(values), np.full(2, 0.125), vectors, 2, 2.0**-8)
     operator = SimpleNamespace(layers=None, half=np.asarray, product=None)
     monkeypatch.setattr(symmetric, "congruent", lambda reduced, x: operator)
     monkeypatch.setattr(symmetric, "lanczos", lambda *args, **words: ritz)
