@@ -341,3 +341,10 @@ def test_what_vanishes_only_at_the_exact_point_is_an_error_of_the_block():
     own = exchange.block(plain(g, 0 * b, incoming=(1.0, 0.0)), 1, homogeneous=True)
     assert (own.collinear, own.scaling, own.linear) == (0, 1, 0)
     assert own.transfer == 1  # G has a row more than columns then
+
+
+def test_the_bounds_of_a_flat_block_hold_the_rounding_of_its_largest_singular_value():
+    """Singular values 2 and 5e-9: two units of rounding of the larger, 8.9e-16."""
+    found = exchange.block(plain([[1.0, 1.0], [1.0, 1.0 + 1e-8]], np.zeros((2, 2))), 0, homogeneous=False)
+    assert found.inertia.bounds == pytest.approx(2 * EPS * 2, rel=1e-6)
+    assert sorted(found.inertia.values)[2:] == pytest.approx([5e-9, 2.0], rel=1e-6)

@@ -13,6 +13,8 @@ EQUIVALENT: dict[str, str] = {
     "critical/exchange.py unread: size * noise -> size / noise": "random points of the same scale",
     "critical/exchange.py unread: 2.0 -> 0.2": "more scales between the same two",
     "critical/exchange.py block: g.shape[0] > g.shape[1] -> g.shape[0] >= g.shape[1]": "the triangle of a square G has its singular values",
+    "critical/exchange.py product_coupling: (b != 0).any -> (b != 0).all": "more entries are looked at; `unread` decides",
+    "paths/polish.py _shift: low > 0.0 -> low < 0.0": "more halvings to the same shift",
     "numerics/balls.py full_rank: min -> max": "an empty matrix passes the general way too",
     "resize/absorb.py merge_copies: gaps[first, block] <= ROUNDING -> gaps[first, block] < ROUNDING": EDGE,
 }
