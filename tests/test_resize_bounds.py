@@ -80,6 +80,7 @@ def test_an_output_is_as_large_as_its_largest_value_and_zero_at_its_error():
     assert yardstick.loss(np.array([[1e-20, -4.0], [TINY, 1.5]])) == pytest.approx(0.125)
     assert yardstick.loss(np.array([[1e-20, -4.0], [3 * TINY, 1.0]])) == 0.0  # twice the error, no more
     assert yardstick.loss(np.array([[1e-20, -4.0], [np.nan, 1.0]])) == np.inf
+    assert yardstick.loss(np.array([[1e-20, np.nan], [TINY, 1.0]])) == np.inf
     nothing = Yardstick.of(np.zeros((2, 1)), np.zeros(1))
     assert (nothing.loss(np.zeros((2, 1))), nothing.loss(np.full((2, 1), 1e-300)), nothing.rounding) == (
         0.0,

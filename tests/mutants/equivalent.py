@@ -15,6 +15,7 @@ EQUIVALENT: dict[str, str] = {
     "critical/exchange.py block: g.shape[0] > g.shape[1] -> g.shape[0] >= g.shape[1]": "the triangle of a square G has its singular values",
     "critical/exchange.py product_coupling: (b != 0).any -> (b != 0).all": "more entries are looked at; `unread` decides",
     "paths/polish.py _shift: low > 0.0 -> low < 0.0": "more halvings to the same shift",
+    "critical/enclosure.py BallLoss.of: max -> min": "how many samples make a chunk: memory, no value",
     "numerics/balls.py full_rank: min -> max": "an empty matrix passes the general way too",
     "resize/absorb.py merge_copies: gaps[first, block] <= ROUNDING -> gaps[first, block] < ROUNDING": EDGE,
 }
