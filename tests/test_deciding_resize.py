@@ -182,6 +182,13 @@ def test_as_few_classes_are_turned_as_make_what_they_leave_vanish():
     assert _vanishing(np.zeros((0, 1)), np.zeros((0, 1)), 1e-9) == ()
 
 
+@pytest.mark.parametrize(("classes", "found"), [(12, True), (13, False)])
+def test_choices_of_signs_are_tried_among_twelve_classes(classes, found):
+    stay, flip = np.ones((classes, 1)), np.full((classes, 1), 5.0)
+    flip[0] = 1.0 - classes
+    assert (_vanishing(stay, flip, 1e-9) == (True,) + (False,) * (classes - 1)) is found
+
+
 @pytest.mark.parametrize(
     ("tolerance", "fine"), [(0.0, False), (1e-300, True), (0.999, True), (1.0, False), (-1.0, False), (np.nan, False)]
 )
