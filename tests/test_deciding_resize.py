@@ -21,7 +21,8 @@ from saddlescope.resize.absorb import (
     relative_lengths,
     spanning,
 )
-from saddlescope.resize.one_layer import _drop_never_active, check_tolerance, units_of, written
+from saddlescope.resize.keep import Yardstick
+from saddlescope.resize.one_layer import _drop_never_active, check_tolerance, reduce_layer, steps_of, units_of, written
 from saddlescope.resize.twins import _twins, _vanishing, merge_twins
 from saddlescope.symmetry.neurons import Neurons, Slice
 
@@ -174,7 +175,7 @@ def test_twins_merge_only_where_the_parity_is_known():
 
 def test_as_few_classes_are_turned_as_make_what_they_leave_vanish():
     stay = np.array([[4.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    flip = np.array([[-2.0, 0.0], [-2.0, 0.0], [-3.0, 0.0]])  # the first, or the other two
+    flip = np.array([[-2.0, 0.0], [-2.0, 0.0], [-2.0, 0.0]])  # the first, or the other two
     assert _vanishing(stay, flip, 1e-9) == (True, False, False)
     assert _vanishing(np.array([[4.0], [-3.0]]), np.array([[9.0], [9.0]]), 0.2) is not None
     assert _vanishing(np.array([[4.0], [-3.0]]), np.array([[4.0], [9.0]]), 1.01 / 9) == (False, False)
@@ -268,3 +269,18 @@ def test_what_is_within_ten_tolerances_is_undecided(share, undecided):
     assert found.widths == (2, 2, 1)
     assert found.nearest == pytest.approx({1: share})
     assert found.undecided is undecided
+
+
+def test_what_is_exact_is_tried_first_and_rounding_counts_as_lost_in_all_else():
+    yardstick = Yardstick(np.ones((1, 1)), np.ones(1), np.zeros(1, bool), 0.25)
+    units = layer([[1.0]], [[1.0]])
+    steps = steps_of(1e-9, yardstick, lambda state: 0.5)
+    assert [(step, loss(units)) for step, loss in steps] == [(0.0, 0.5), (1e-12, 0.75), (1e-9, 0.75)]
+    assert [step for step, _ in steps_of(1e-13, yardstick, lambda state: 0.5)] == [0.0, 1e-13]
+
+
+def test_a_layer_of_any_model_keeps_just_the_units_that_stay():
+    own = {"0.weight": np.array([[1.0], [2.0], [1.0]]), "0.bias": np.zeros(3), "2.weight": np.array([[3.0, 5.0, 7.0]])}
+    found, removed = reduce_layer(own, LAYER)
+    assert [removal.neuron for removal in removed] == [2]
+    assert (found["0.weight"].tolist(), found["2.weight"].tolist()) == ([[1.0], [2.0]], [[10.0, 5.0]])
