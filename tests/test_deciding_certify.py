@@ -30,7 +30,7 @@ def test_the_misfit_is_the_largest_gap_over_the_largest_vector_and_what_shares_m
     found = groups.misfit(parameters, LAYER, Group(1, (0, 1, 2), (0.5, 0.5, 0.0)))
     assert found == pytest.approx(0.5 / np.sqrt(2) + 0.5 * (np.sqrt(18) / 5 + 4 * EPS), rel=1e-14)
     exact = groups.misfit(layer([[3, 4], [3, 4]], [[2, 2], [6, 6]]), LAYER, Group(1, (0, 1), (0.25, 0.75)))
-    assert exact == pytest.approx(3 * EPS, rel=1e-12)
+    assert exact == pytest.approx(3 * EPS, rel=1e-12, abs=0.0)
 
 
 @pytest.mark.parametrize(("outgoing", "misfit"), [([[1, 0], [-1, 0]], np.inf), ([[0, 0], [0, 0]], 0.0)])
@@ -321,7 +321,7 @@ def test_errors_of_g_and_of_sigma_b_add_up_in_a_block_s_bounds():
     eye = np.eye(2)
     for sigma, wanted in ((1, 6e-13 + 2e-13), (-1, 6e-13 + 2e-13), (0, 6e-13)):
         found = exchange.block(plain(eye, eye, 3e-13, 1e-13), sigma, homogeneous=False)
-        assert found.inertia.bounds == pytest.approx(wanted, rel=2e-2)
+        assert found.inertia.bounds == pytest.approx(wanted, rel=2e-2, abs=0.0)
         assert (found.inertia.negative, found.inertia.positive) == (2, 2)
 
 
@@ -346,5 +346,5 @@ def test_what_vanishes_only_at_the_exact_point_is_an_error_of_the_block():
 def test_the_bounds_of_a_flat_block_hold_the_rounding_of_its_largest_singular_value():
     """Singular values 2 and 5e-9: two units of rounding of the larger, 8.9e-16."""
     found = exchange.block(plain([[1.0, 1.0], [1.0, 1.0 + 1e-8]], np.zeros((2, 2))), 0, homogeneous=False)
-    assert found.inertia.bounds == pytest.approx(2 * EPS * 2, rel=1e-6)
+    assert found.inertia.bounds == pytest.approx(2 * EPS * 2, rel=1e-6, abs=0.0)
     assert sorted(found.inertia.values)[2:] == pytest.approx([5e-9, 2.0], rel=1e-6)

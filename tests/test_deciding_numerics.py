@@ -18,13 +18,13 @@ EPS = np.finfo(float).eps
 
 def test_the_rounding_of_a_norm_is_sixteen_times_the_scaled_difference_and_a_unit_of_the_last_place():
     found = spectrum.rounding_bound(np.array([3.0, 4.0]), np.array([3.0 + 2.0**-10, 4.0]))
-    assert found == pytest.approx(16 * (2.0**-39 + 5 * EPS), rel=1e-12)
+    assert found == pytest.approx(16 * (2.0**-39 + 5 * EPS), rel=1e-12, abs=0.0)
     assert spectrum.rounding_bound(np.array([3.0, 4.0]), np.array([3.0, np.inf])) == np.inf
 
 
 def test_the_rounding_of_an_entry_is_its_own():
     found = spectrum.entry_rounding(np.array([2.0, -8.0, 1.0]), np.array([2.0 + 2.0**-20, -8.0, np.inf]))
-    assert found[:2] == pytest.approx([16 * (2.0**-49 + 2 * EPS), 16 * 8 * EPS], rel=1e-12)
+    assert found[:2] == pytest.approx([16 * (2.0**-49 + 2 * EPS), 16 * 8 * EPS], rel=1e-12, abs=0.0)
     assert found[2] == np.inf
 
 
