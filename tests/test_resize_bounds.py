@@ -5,7 +5,7 @@ import pytest
 
 import saddlescope as ss
 from saddlescope.errors import SettingsError
-from saddlescope.resize.absorb import Facts, Units, cancels
+from saddlescope.resize.absorb import Facts, Units, cancels, drop_silent, merge_copies
 from saddlescope.resize.expand import expand
 from saddlescope.resize.keep import Yardstick, kept
 from saddlescope.resize.manifold import SEARCH_LIMIT, SEARCHED, manifold_graph, subspaces
@@ -15,6 +15,7 @@ from saddlescope.study.samples import lifted_case
 
 NETWORK = ss.Perceptron((2, 3, 1), "tanh")
 SMALL = NETWORK.initial(0)
+TINY = 2.0**-52
 
 
 @pytest.mark.parametrize(("share", "answer"), [(0.5, "yes"), (2.0, "undecided"), (9.0, "undecided"), (20.0, "no")])
@@ -70,6 +71,30 @@ def test_outputs_below_their_rounding_are_zero_and_nothing_near_can_be_measured_
     assert seen.rounding == pytest.approx(0.5)
     assert seen.loss(wanted + np.array([[1e-16, 1e-3]])) == pytest.approx(1.0)
     assert seen.loss(np.full((2, 2), np.nan)) == np.inf
+
+
+def test_an_output_is_as_large_as_its_largest_value_and_zero_at_its_error():
+    yardstick = Yardstick.of(np.array([[1e-20, -4.0], [TINY, 1.0]]), np.array([TINY, 1e-15]))
+    assert yardstick.zero.tolist() == [True, False]  # at the very error
+    assert yardstick.sizes.tolist() == [TINY, 4.0]
+    assert yardstick.loss(np.array([[1e-20, -4.0], [TINY, 1.5]])) == pytest.approx(0.125)
+    assert yardstick.loss(np.array([[1e-20, -4.0], [3 * TINY, 1.0]])) == 0.0  # twice the error, no more
+    assert yardstick.loss(np.array([[1e-20, -4.0], [np.nan, 1.0]])) == np.inf
+    assert yardstick.loss(np.array([[1e-20, np.nan], [TINY, 1.0]])) == np.inf
+    nothing = Yardstick.of(np.zeros((2, 1)), np.zeros(1))
+    assert (nothing.loss(np.zeros((2, 1))), nothing.loss(np.full((2, 1), 1e-300)), nothing.rounding) == (
+        0.0,
+        np.inf,
+        0.0,
+    )
+
+
+def test_what_is_lost_may_be_all_that_is_allowed():
+    units = Units(1, np.eye(2), np.array([[0.0], [1.0]]), (0, 1), np.zeros(1))
+    assert kept(drop_silent, units, Facts(), 0.0, lambda state: 0.5, 0.5).numbers == (1,)
+    refused = kept(drop_silent, units, Facts(), 0.0, lambda state: 0.51, 0.5)
+    assert refused.numbers == (0, 1)
+    assert [(one.neuron, one.loss) for one in refused.refused] == [(0, 0.51)]
 
 
 @pytest.mark.parametrize("bad", [(), (3,), (0, 5), (1, 2, 6, 7), tuple(range(8))])
@@ -136,3 +161,17 @@ def test_what_is_lost_below_the_rounding_of_the_outputs_counts_as_lost():
     found = ss.reduce(network, parameters, np.linspace(0.5, 2.0, 31)[:, None])
     assert 3 in found.kept[1]
     assert 3 in [refusal.neuron for refusal in found.refused]
+
+
+@pytest.mark.parametrize(("gap", "stays"), [(5e-15, 1.0), (2e-14, 1.0 + 2e-14)])
+def test_copies_to_rounding_stay_as_the_first_is_others_as_the_one_that_sends_out_most(gap, stays):
+    units = Units(1, np.array([[1.0], [1.0 + gap]]), np.array([[1.0], [5.0]]), (0, 1), np.zeros(1))
+    merged = merge_copies(units, Facts(), 1e-9)
+    assert (merged.numbers, merged.outgoing.tolist(), merged.incoming.tolist()) == ((0,), [[6.0]], [[stays]])
+
+
+def test_what_was_merged_takes_nothing_up_any_more():
+    """The second is near both others, which are not near each other: it goes into the first, and the third stays."""
+    units = Units(1, np.array([[1.0], [1.0009], [1.0018]]), np.ones((3, 1)), (0, 1, 2), np.zeros(1))
+    merged = merge_copies(units, Facts(), 1e-3)
+    assert (merged.numbers, merged.outgoing.tolist()) == ((0, 2), [[2.0], [1.0]])
