@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -35,3 +36,12 @@ def mnist_folder() -> Path:
 def generator() -> np.random.Generator:
     """Random numbers, the same every time."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def stand_ins() -> Iterator[None]:
+    """Let a test of one rule hand over stand-ins of other types than the rule's own."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

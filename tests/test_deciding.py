@@ -26,6 +26,8 @@ from saddlescope.records.recheck import recheck_path
 from saddlescope.symmetry.neurons import Neurons, Slice
 from saddlescope.valleys.result import Scan
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 # Paths: how they end.
 
 

@@ -11,6 +11,8 @@ from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths import polish
 from saddlescope.precision import float64
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 EPS = np.finfo(float).eps
 
 # Bounds.

@@ -26,6 +26,8 @@ from saddlescope.resize.one_layer import _drop_never_active, check_tolerance, re
 from saddlescope.resize.twins import _twins, _vanishing, merge_twins
 from saddlescope.symmetry.neurons import Neurons, Slice
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 EPS = np.finfo(float).eps
 LAYER = Neurons((Slice("0.weight", 0), Slice("0.bias", 0)), (Slice("2.weight", 1),))
 

@@ -85,7 +85,7 @@ TARGETS = (
     Target("critical/twins.py", (SIGNS, *REFINED)),
     Target("critical/symmetric.py", (SIGNS,), skip=("_unhalf", "_orthonormal")),
     Target("critical/scene.py", (SIGNS,), only=("TINY", "_have_signs", "_largest_terms", "with_null", "drifting")),
-    Target("critical/signs.py", (SIGNS, *REFINED), only=("CLAIM", "_meet", "_dense", "_by_count", "_by_kind", "index")),
+    Target("critical/signs.py", (SIGNS, *REFINED), only=("CLAIM", "_meet", "_dense", "_by_count", "index")),
     Target(
         "critical/refine.py",
         (SIGNS, *REFINED),

@@ -40,8 +40,8 @@ def output_rounding(problem: Problem, parameters: Parameters) -> np.ndarray:
     generator, squares = np.random.default_rng(0), np.zeros_like(exact)
     for run in range(RUNS):
         near = theta if run == 0 else theta * (1.0 + 2.0**-24 * generator.uniform(-1.0, 1.0, len(theta)))
-        rough = np.asarray(_outputs(coarse, jnp.asarray(near, jnp.float32)), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
+            rough = np.asarray(_outputs(coarse, jnp.asarray(near, jnp.float32)), np.float64)
             squares += np.square(SCALE_32 * (rough - exact))
     return np.where(np.isfinite(squares), np.sqrt(squares / RUNS), np.nan)
 
