@@ -4,6 +4,7 @@ With every group reduced to one unit the parameters are x; theta = M x with one 
 H_reduced(x) = M^T H(theta) M, in any model whose units enter by their outgoing weights; no smaller network is built.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ class Embedding:
         return np.bincount(self.source, weights=self.scale * v, minlength=self.size)
 
 
-def find_groups(parameters: Parameters, layers: dict[int, Neurons], *, close: float = CLOSE) -> tuple[Group, ...]:
+def find_groups(parameters: Parameters, layers: Mapping[int, Neurons], *, close: float = CLOSE) -> tuple[Group, ...]:
     """Return the groups of units whose incoming vectors coincide, layer by layer.
 
     A unit is compared through what is left of the units before it: copies in the layer before leave incoming vectors
@@ -89,7 +90,7 @@ def misfit(parameters: Parameters, neurons: Neurons, group: Group) -> float:
     return gap + max(abs(share) for share in group.shares) * (apart + 4.0 * np.finfo(float).eps)
 
 
-def embedding(parameters: Parameters, layers: dict[int, Neurons], groups: tuple[Group, ...]) -> Embedding:
+def embedding(parameters: Parameters, layers: Mapping[int, Neurons], groups: tuple[Group, ...]) -> Embedding:
     """Return M for the given groups, each reduced to its first unit with the sum of the outgoing vectors."""
     layout = Layout.of(parameters)
     source, scale = np.arange(layout.size), np.ones(layout.size)

@@ -10,6 +10,7 @@ from saddlescope.critical.flat import (
     NullSpace,
     input_rows,
     linear_rows,
+    mixing_rows,
     null_space,
     scaling_rows,
     softmax_rows,
@@ -30,7 +31,7 @@ from saddlescope.critical.scene import Scene, antisymmetric
 from saddlescope.critical.symmetric import DenseSigns, dense_inertia, free_inertia
 from saddlescope.numerics.spectrum import entry_rounding, natural_scale
 from saddlescope.problem.kinks import is_kinked
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 
 Range = tuple[int, int]
@@ -96,11 +97,14 @@ def _claims(
     network, layout = scene.problem.network, Layout.of(scene.parameters)
     layers = {layer: neurons for layer, neurons in scene.layers.items() if network.homogeneous(layer)}
     claims["scaling"] = scaling_rows(x, layout, layers, parts)
-    if isinstance(problem.network, Perceptron):
+    if is_dense(problem.network):
         assert scene.relations is not None
         claims["linear layers"] = linear_rows(problem.network, x)
         claims["softmax shift"] = softmax_rows(problem)
         claims["collinear inputs"] = input_rows(problem, scene.relations)
+    else:
+        linear = {layer: units for layer, units in scene.layers.items() if units.facts.linear}
+        claims["linear layers"] = mixing_rows(x, layout, linear, parts)
     unused = claims["unused"].any(axis=0)
     return {
         kind: rows if kind == "unused" else np.where(unused, 0.0, rows) for kind, rows in claims.items() if len(rows)

@@ -107,7 +107,7 @@ def arrays(path: Path) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     point = path.permutation_point
     if point is not None:
         result.update(_parameter_arrays("point", point.parameters, ()))
-        result.update(_parameter_arrays("reduced", point.reduced, ()))
+        result.update(_parameter_arrays("reduced", point.reduced or {}, ()))
     return result
 
 
@@ -219,5 +219,5 @@ def _point(
         shares=shares,
         accuracy=_number(value["accuracy"]),
         parameters=_group(stored, "point"),
-        reduced=_group(stored, "reduced"),
+        reduced=_group(stored, "reduced") or None,
     )
