@@ -144,9 +144,15 @@ def with_widths(model: Any, widths: tuple[int, ...]) -> Any:
     Raises:
         SettingsError: a model that cannot be built in other widths.
     """
-    require_resizable(model, "this")
+    require_resizable(model, "a change of widths")
     own = replace(unwrapped(model), widths=widths)
     return Adapted(own, _layers(own)) if isinstance(model, Adapted) else own
+
+
+def is_resizable(model: Any) -> bool:
+    """Return whether a model can be built in other widths."""
+    own = unwrapped(model)
+    return is_dataclass(own) and "widths" in {field.name for field in fields(own)}
 
 
 def require_resizable(model: Any, verb: str) -> None:
@@ -155,12 +161,11 @@ def require_resizable(model: Any, verb: str) -> None:
     Raises:
         SettingsError: see above.
     """
-    own = unwrapped(model)
-    if not (is_dataclass(own) and "widths" in {field.name for field in fields(own)}):
+    if not is_resizable(model):
         raise SettingsError(
             f"{verb} needs a network that can be built in other widths",
             name="network",
-            value=_said(own),
+            value=_said(unwrapped(model)),
             expected="a Perceptron",
             advice="Paths, certificates and walks work with any model",
         )
@@ -311,13 +316,13 @@ def _layers(model: Any) -> dict[int, Units]:
         SettingsError: layers that are no units by number from 1.
     """
     given = getattr(model, "layers", None)
-    if given is None and _calls(model, "neurons"):
+    if not isinstance(given, Mapping) and _calls(model, "neurons"):
         scale: Callable[[int], bool] = getattr(model, "homogeneous", lambda _: False)
         return {k: _with_facts(units, UnitFacts(homogeneous=bool(scale(k)))) for k, units in _asked(model)}
-    layers = dict(given or {})
+    layers = given if isinstance(given, Mapping) else {} if given is None else {0: given}
     if set(layers) != set(range(1, len(layers) + 1)) or not all(isinstance(u, Neurons) for u in layers.values()):
         raise SettingsError(
-            "the layers are not units by number", name="layers", value=layers, expected="{1: Units, 2: Units, ...}"
+            "the layers are not units by number", name="layers", value=given, expected="{1: Units, 2: Units, ...}"
         )
     return {k: _with_facts(layers[k], UnitFacts()) for k in sorted(layers)}
 

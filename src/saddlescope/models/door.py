@@ -129,8 +129,8 @@ def _require_units(trials: Sequence[_Tried], layer: int, units: Units) -> None:
         if change > SAME:
             missing = _missing(trial, count, places)
             raise NeuronsError(
-                f"exchanging the units of layer {layer} changes the outputs (by {change:.1e} of their size): a slice is "
-                + (f"forgotten, or one too many ({missing})" if missing else "forgotten or wrong"),
+                f"exchanging the units of layer {layer} changes the outputs (by {change:.1e} of their size): "
+                + (f"slices forgotten, or too many ({missing})" if missing else "a slice is forgotten or wrong"),
                 name="slices",
                 value=", ".join(f"{place.name} axis {place.axis}" for place in places),
                 expected="all that belongs to a unit",

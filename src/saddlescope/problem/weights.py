@@ -21,7 +21,7 @@ from saddlescope.problem.agreement import require_agreement
 from saddlescope.problem.data import Data
 from saddlescope.problem.foreign import conversion, exists, foreign_kind
 from saddlescope.problem.names import LAYERS, layer_names, refuse_other_layers, require_plain
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, require_dense
 
 
 def save_weights(
@@ -50,8 +50,10 @@ def save_weights(
         NonFiniteError: NaN or infinity among the parameters.
         StorageError: the disk refuses.
         WeightsError: the file ``like`` cannot be read.
+        SettingsError: another model than a perceptron; see `to_torch`.
     """
     path = Path(path)
+    require_dense(network, "save_weights")
     network.check(parameters)
     require_finite(parameters, "the network")
     own = _names_like(Path(like), network) if like is not None else None

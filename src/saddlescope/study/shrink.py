@@ -344,7 +344,7 @@ def shrink(
     packed = unpack(packed)
     ending = Outcome.CONVERGED
     if steps:
-        packed, ending, counts = _settle_finally(packed, steps[-1], settings)
+        packed, ending, counts = _settle_last(packed, steps[-1], settings)
         spent.append(counts)
     found = _record(problem, first, packed, tuple(steps), settings, ending)
     return replace(
@@ -356,9 +356,7 @@ def shrink(
     )
 
 
-def _settle_finally(
-    packed: Packed, last: ShrinkStep, settings: ShrinkSettings
-) -> tuple[Packed, Outcome, dict[str, int]]:
+def _settle_last(packed: Packed, last: ShrinkStep, settings: ShrinkSettings) -> tuple[Packed, Outcome, dict[str, int]]:
     """Return the state settled once more, to the last merge's tolerance, with the outcome and what it cost."""
     solver = _Solver.of(packed)
     found = solver.settle(packed.layout.flatten(packed.parameters), last.tolerance, settings.finish)
