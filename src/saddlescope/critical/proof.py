@@ -105,7 +105,7 @@ class Proof:
 
 
 def prove(
-    network: Perceptron,
+    network: Any,
     data_inputs: np.ndarray,
     data_targets: np.ndarray,
     parameters: Parameters,

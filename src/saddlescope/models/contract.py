@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from jaxtyping import Array
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
@@ -43,7 +42,7 @@ class Adapted:
         """Names and shapes of the trained arrays."""
         return self.model.layout
 
-    def apply(self, parameters: Parameters, inputs: Any) -> Array:
+    def apply(self, parameters: Parameters, inputs: Any) -> Any:
         """Return the outputs, a row for each sample."""
         return self.model.apply(parameters, inputs)
 

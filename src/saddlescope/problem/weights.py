@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -26,7 +27,7 @@ from saddlescope.problem.networks import Perceptron, require_dense
 
 def save_weights(
     path: str | Path,
-    network: Perceptron,
+    network: Any,
     parameters: Parameters,
     *,
     overwrite: bool = False,

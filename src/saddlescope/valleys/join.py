@@ -69,9 +69,9 @@ def join(
     Source: [S21] (one extra neuron per layer connects all permutations); [B19] section 4.2 (ii).
     """
     began = time.perf_counter()
-    check_settings(problem, points, tolerance)
     network = problem.network
     require_dense(network, "join")
+    check_settings(problem, points, tolerance)
     if network.depth < 2:
         raise SettingsError(
             "spare neurons are given to the hidden layers of a perceptron",
