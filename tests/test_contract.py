@@ -381,9 +381,11 @@ def test_the_memory_of_a_sample_grows_with_what_the_model_makes_of_it() -> None:
     """A chain of n products of width w makes at least n w numbers from a sample; chunks are cut by that."""
 
     def chain(times: int) -> Free:
+        step = jax.jit(lambda w, x: jnp.tanh(x @ w))
+
         def run(w: Any, x: Any) -> Any:
             for _ in range(times):
-                x = jnp.tanh(x @ w)
+                x = step(w, x)
             return x
 
         return Free(run, Layout(("w",), ((50, 50),)))
