@@ -19,11 +19,13 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
-        "models": "units axes axes_rules tracing laws finding function aten_elementwise aten_conv aten_pool aten_norm "
-        "aten_linear aten_shape aten_index aten_graph torch_export torch_check from_torch to_torch from_function "
-        "symmetries checkpoint own_code",
-        "problem": "activations networks shallow losses foreign data agreement idx tables download sources names "
-        "weights problem kronecker kinks creases sharding",
+        "models": "units contract axes axes_rules tracing laws finding door function aten_elementwise aten_conv "
+        "aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export torch_check from_torch "
+        "to_torch from_function symmetries checkpoint own_code",
+    },
+    {
+        "problem": "activations networks shallow losses checks foreign data agreement idx tables download sources "
+        "names weights problem kronecker kinks creases sharding",
     },
     {
         "paths": "advice result units constraint follow events growth decide maxima mirror polish start ending find "

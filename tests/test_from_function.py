@@ -31,7 +31,7 @@ def test_a_function_keeps_its_outputs_and_names_its_arrays_by_their_paths() -> N
     model, parameters = from_function(network, PARAMETERS, normal(6, 3))
     assert set(parameters) == {"in.w", "in.b", "out.0"}
     assert isinstance(model, Model)
-    assert model.widths == (3, 5, 2)
+    assert {k: units.count(parameters) for k, units in model.layers.items()} == {1: 5}
     with float64():
         np.testing.assert_allclose(model.apply(parameters, normal(6, 3)), network(PARAMETERS, normal(6, 3)), rtol=1e-14)
 

@@ -248,7 +248,7 @@ def test_sign_twins_have_the_spectrum_of_copies(activation: str) -> None:
         point = copied(critical((2, 3, 2), activation, seed=seed), 1, 1, shares)
         network = problem_of(point).network
         with float64():
-            twin = replace(point, parameters=turn(network, point.parameters, network.neurons(1), 1, 3))
+            twin = replace(point, parameters=turn(point.parameters, network.layers[1], 3))
         assert not np.allclose(twin.parameters["0.weight"], point.parameters["0.weight"])
         one, other = (certify(problem_of(p), p.parameters) for p in (point, twin))
         right(twin, other)
@@ -262,10 +262,10 @@ def test_turning_a_unit_twice_is_the_identity_and_leaves_the_outputs_alone() -> 
         point = critical((2, 3, 2, 2), activation, seed=1)
         problem = problem_of(point)
         for layer, unit in ((1, 2), (2, 0)):
-            neurons = problem.network.neurons(layer)
+            neurons = problem.network.layers[layer]
             with float64():
-                once = turn(problem.network, point.parameters, neurons, layer, unit)
-                twice = turn(problem.network, once, neurons, layer, unit)
+                once = turn(point.parameters, neurons, unit)
+                twice = turn(once, neurons, unit)
             np.testing.assert_allclose(problem.outputs_of(once), problem.outputs_of(point.parameters), rtol=1e-11)
             for name, value in point.parameters.items():
                 np.testing.assert_allclose(twice[name], value, rtol=1e-15, atol=1e-15)

@@ -17,6 +17,7 @@ from saddlescope.critical.signs import CONSTANT, Signs, find_signs
 from saddlescope.critical.symmetric import dense_inertia
 from saddlescope.critical.words import (
     KINKED,
+    MAYBE_KINKED,
     NOT_SHOWN,
     PROBABLE,
     ROUNDED,
@@ -28,8 +29,8 @@ from saddlescope.critical.words import (
 from saddlescope.critical.zero import is_zero
 from saddlescope.errors import SettingsError
 from saddlescope.precision import in_float64
-from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.kinks import is_kinked, may_be_kinked
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 
 # Up to this many reduced parameters their Hessian is formed; measured in benchmarks/certificates.py.
@@ -138,10 +139,10 @@ class _Reading:
 def _nearest(problem: Problem, start: dict[str, np.ndarray], close: float, dense_limit: int) -> _Reading:
     """Return the reading whose critical point is nearest; the first one if none is reached."""
     start = {name: start[name] for name in problem.network.layout.names}
-    relations = dependent_inputs(problem) if isinstance(problem.network, Perceptron) else None
+    relations = dependent_inputs(problem) if is_dense(problem.network) else None
     units, scenes = input_units(problem, start), list[Scene]()
     for tolerance in (close, *(value for value in MERGES if value > close)):
-        scene = scene_of(problem, start, tolerance, relations=relations, units=units)
+        scene = scene_of(problem, start, tolerance, relations=relations, inputs=units)
         if all(scene.groups != other.groups or scene.turned != other.turned for other in scenes):
             scenes.append(scene)
     readings = [_read(problem, start, scene, close, dense_limit) for scene in scenes]
@@ -258,10 +259,11 @@ def _write(found: _Findings, seconds: float) -> Certificate:
     reading, signs = found.reading, found.signs
     scene, point = reading.scene, reading.point
     kind, index, nullity, reasons = _judge(found, sum(value.size for value in scene.parameters.values()))
-    network = scene.problem.network
     not_shown = [*NOT_SHOWN, ROUNDED]
-    if isinstance(network, Perceptron) and activation(network.activation).kinked:
+    if is_kinked(scene.problem):
         not_shown.append(KINKED)
+    elif may_be_kinked(scene.problem):
+        not_shown.append(MAYBE_KINKED)
     if signs is not None and signs.chance is not None:
         not_shown.append(PROBABLE)
     rounding, drift = (signs.rounding, signs.drift) if signs else (0.0, 0.0)

@@ -59,7 +59,7 @@ def null_space(claims: Mapping[str, Float[np.ndarray, "rows size"]], scale: Floa
 
 
 def scaling_rows(
-    x: Float[np.ndarray, " size"], layout: Layout, layers: dict[int, Neurons], parts: Embedding
+    x: Float[np.ndarray, " size"], layout: Layout, layers: Mapping[int, Neurons], parts: Embedding
 ) -> Float[np.ndarray, "units size"]:
     """Return one row (theta_i, -a_i) for each unit of the layers: with g(s z) = s g(z) the loss is constant along it.
 
@@ -77,6 +77,25 @@ def scaling_rows(
             row[into] = x[into]
             row[out] = -x[out]
             rows.append(row)
+    return np.stack(rows) if rows else np.zeros((0, len(x)))
+
+
+def unit_mixing_rows(
+    x: Float[np.ndarray, " size"], layout: Layout, layers: Mapping[int, Neurons], parts: Embedding
+) -> Float[np.ndarray, "rows size"]:
+    """Return the rows of GL(p) for each layer of units without a nonlinearity: theta_i + theta_j, a_j - a_i, all i, j.
+
+    Source: science notes, section 9.8.
+    """
+    rows = []
+    for neurons in layers.values():
+        into, out = (parts.source[side(layout)] for side in (neurons.incoming_positions, neurons.outgoing_positions))
+        for i in range(len(into)):
+            for j in range(len(into)):
+                row = np.zeros(len(x))
+                row[into[i]] += x[into[j]]
+                row[out[j]] -= x[out[i]]
+                rows.append(row)
     return np.stack(rows) if rows else np.zeros((0, len(x)))
 
 

@@ -40,17 +40,17 @@ class Embedding:
         return np.bincount(self.source, weights=self.scale * v, minlength=self.size)
 
 
-Units = Mapping[int, np.ndarray]
+InputUnits = Mapping[int, np.ndarray]
 """By layer, the largest value that each entry of an incoming vector is multiplied by; no entry, no units."""
 
 
-def incoming_in(units: Units | None, layer: int, vectors: np.ndarray) -> np.ndarray:
+def incoming_in(units: InputUnits | None, layer: int, vectors: np.ndarray) -> np.ndarray:
     """Return incoming vectors, each entry as what it adds to a preactivation at most."""
     return vectors if units is None or layer not in units else vectors * units[layer]
 
 
 def find_groups(
-    parameters: Parameters, layers: dict[int, Neurons], *, close: float = CLOSE, units: Units | None = None
+    parameters: Parameters, layers: Mapping[int, Neurons], *, close: float = CLOSE, units: InputUnits | None = None
 ) -> tuple[Group, ...]:
     """Return the groups of units whose incoming vectors coincide, layer by layer.
 
@@ -83,7 +83,7 @@ def _shares(outgoing: Float[np.ndarray, "copies outgoing"]) -> tuple[float, ...]
     return tuple(float(row @ total) / square for row in outgoing)
 
 
-def misfit(parameters: Parameters, neurons: Neurons, group: Group, *, units: Units | None = None) -> float:
+def misfit(parameters: Parameters, neurons: Neurons, group: Group, *, units: InputUnits | None = None) -> float:
     """Return how far the copies are from exact ones: of their outgoing vectors from multiples of the sum, relative.
 
     To it is added what large shares make of small differences: outgoing vectors that nearly cancel carry the rounding
@@ -103,7 +103,7 @@ def misfit(parameters: Parameters, neurons: Neurons, group: Group, *, units: Uni
     return gap + max(abs(share) for share in group.shares) * (apart + 4.0 * np.finfo(float).eps)
 
 
-def embedding(parameters: Parameters, layers: dict[int, Neurons], groups: tuple[Group, ...]) -> Embedding:
+def embedding(parameters: Parameters, layers: Mapping[int, Neurons], groups: tuple[Group, ...]) -> Embedding:
     """Return M for the given groups, each reduced to its first unit with the sum of the outgoing vectors."""
     layout = Layout.of(parameters)
     source, scale = np.arange(layout.size), np.ones(layout.size)

@@ -21,7 +21,7 @@ from saddlescope.critical.scene import TINY, drifting, scene_of, with_null
 from saddlescope.critical.signs import symmetric_signs
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.precision import in_float64
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.problem.problem import Problem
 
 
@@ -78,7 +78,8 @@ def lifted_signs(
     given = getattr(parameters, "parameters", parameters)
     problem.network.check(given)
     require_finite(given, "the point")
-    if problem.penalised or not isinstance(problem.network, Perceptron):
+    require_dense(problem.network, "the closed form")
+    if problem.penalised:
         raise SettingsError(
             "the closed form is for perceptrons without penalties", name="network", value=problem.network
         )

@@ -21,7 +21,7 @@ from saddlescope.numerics import balls
 from saddlescope.numerics.balls import Ball, Balls, flint
 from saddlescope.problem.activations import activation as find_activation
 from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.shown import card
 
 NOT_SHOWN = (
@@ -105,7 +105,7 @@ class Proof:
 
 
 def prove(
-    network: Perceptron,
+    network: Any,
     data_inputs: np.ndarray,
     data_targets: np.ndarray,
     parameters: Parameters,
@@ -169,8 +169,7 @@ def prove(
 
 def check_settings(network: Any, loss: str, weight_decay: float, precision_bits: int = 128) -> None:
     """Refuse what cannot be proved, or is no setting."""
-    if not isinstance(network, Perceptron):
-        raise SettingsError("proofs know perceptrons only", name="network", value=type(network).__name__)
+    require_dense(network, "prove")
     if find_activation(network.activation).kinked:
         raise SettingsError(
             "this activation has kinks, where the loss has no second derivative: the proof encloses the Hessian over "

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,18 +20,18 @@ from saddlescope.critical.exchange import (
     share_signs,
 )
 from saddlescope.critical.flat import dependent_inputs
-from saddlescope.critical.groups import Embedding, Units, embedding, find_groups, misfit, reduce_vector
+from saddlescope.critical.groups import Embedding, InputUnits, embedding, find_groups, misfit, reduce_vector
 from saddlescope.critical.patterns import incoming_rows, layer_patterns, outgoing_rows
 from saddlescope.critical.reduced import Reduced
 from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Group
 from saddlescope.critical.twins import Turned, find_twins, turn
-from saddlescope.errors import NeuronsError
+from saddlescope.models.contract import exchangeable_layers, with_widths
+from saddlescope.models.units import Units
 from saddlescope.problem.activations import activation
-from saddlescope.problem.kinks import ON_KINK, is_kinked, kink_distances
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.kinks import ON_KINK, has_creases, kink_distances
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.neurons import Neurons
 
 # A share of the outgoing sum below this is not told from 0, and has no sign.
 TINY = 1e-12
@@ -44,7 +43,7 @@ class Scene:
 
     problem: Problem
     parameters: dict[str, np.ndarray]
-    layers: dict[int, Neurons]
+    layers: dict[int, Units]
     groups: tuple[Group, ...]
     parts: Embedding
     x: np.ndarray
@@ -69,21 +68,8 @@ class Scene:
         """Return the full parameter set M x with the sign twins turned back."""
         found = self.at(x)
         for layer, unit in reversed(self.turned):
-            found = turn(self.problem.network, found, self.layers[layer], layer, unit)
+            found = turn(found, self.layers[layer], unit)
         return found
-
-
-def hidden_layers(network: Any, parameters: Parameters) -> dict[int, Neurons]:
-    """Return the neurons of every hidden layer, by its number from 1."""
-    layers: dict[int, Neurons] = {}
-    while True:
-        try:
-            layers[len(layers) + 1] = network.neurons(len(layers) + 1)
-        except NeuronsError:
-            break
-    for neurons in layers.values():
-        neurons.count(parameters)
-    return layers
 
 
 def scene_of(
@@ -92,7 +78,7 @@ def scene_of(
     close: float,
     *,
     relations: np.ndarray | None = None,
-    units: Units | None = None,
+    inputs: InputUnits | None = None,
 ) -> Scene:
     """Find the copies, leave out those that share otherwise than by multiples, and reduce the rest.
 
@@ -103,21 +89,21 @@ def scene_of(
         parameters: in any order of names.
         close: incoming vectors within this share of the layer's largest are copies.
         relations: `flat.dependent_inputs` of this problem, where they are known.
-        units: `input_units` of this problem, where they are known.
+        inputs: `input_units` of this problem, where they are known.
     """
     parameters = {name: parameters[name] for name in problem.network.layout.names}  # they may come in any order
     network = problem.network
-    layers, reasons, turned = hidden_layers(network, parameters), [], ()
-    linear = isinstance(network, Perceptron) and network.activation == "identity"
+    layers, reasons, turned = exchangeable_layers(network), [], ()
     groups: tuple[Group, ...] = ()
-    if not (problem.penalised or linear):
-        units = input_units(problem, parameters) if units is None else units
-        parameters, turned = find_twins(network, parameters, layers, close=close, units=units)
-        groups = find_groups(parameters, layers, close=close, units=units)
+    bent = {layer: units for layer, units in layers.items() if units.facts.mergeable and not units.facts.linear}
+    inputs = input_units(problem, parameters) if inputs is None else inputs
+    if not problem.penalised:
+        parameters, turned = find_twins(parameters, bent, close=close, units=inputs)
+        groups = find_groups(parameters, bent, close=close, units=inputs)
     reasons += [f"unit {unit} of layer {layer} counts as a copy with the other sign" for layer, unit in turned]
     usable = []
     for group in groups:
-        gap = misfit(parameters, layers[group.layer], group, units=units)
+        gap = misfit(parameters, layers[group.layer], group, units=inputs)
         if gap <= close and _have_signs(group.shares, gap):
             usable.append(group)
         elif gap <= close:
@@ -131,11 +117,11 @@ def scene_of(
     parts = embedding(parameters, layers, kept)
     x = reduce_vector(np.asarray(Layout.of(parameters).flatten(parameters)), parts)
     small = None
-    if isinstance(network, Perceptron):
+    if is_dense(network):
         widths = list(network.widths)
         for group in kept:
             widths[group.layer] -= len(group.units) - 1
-        small = problem.with_network(Perceptron(tuple(widths), network.activation, bias=network.bias))
+        small = problem.with_network(with_widths(network, tuple(widths)))
         relations = dependent_inputs(problem) if relations is None else relations
     return Scene(problem, parameters, layers, kept, parts, x, small, turned, relations, tuple(reasons))
 
@@ -164,7 +150,7 @@ def input_units(problem: Problem, parameters: Parameters) -> dict[int, np.ndarra
     though that weight is small (science notes, 9.7). What is never read keeps the unit 1.
     """
     network = problem.network
-    if not isinstance(network, Perceptron):
+    if not is_dense(network):
         return {}
     theta = jnp.asarray(network.layout.flatten(parameters))
     found = {}
@@ -195,7 +181,7 @@ def _largest_terms(problem: Problem, parameters: dict[str, np.ndarray]) -> list[
 def kink(scene: Scene, parameters: dict[str, np.ndarray]) -> str | None:
     """Return a reason if some sample lies on a kink of the activation, where there is no Hessian."""
     network = scene.problem.network
-    if not is_kinked(scene.problem) or not scene.layers:
+    if not has_creases(scene.problem) or not scene.layers:
         return None
     distances = np.asarray(kink_distances(scene.problem, Layout.of(parameters).flatten(parameters)))
     largest = _largest_terms(scene.problem, parameters)

@@ -12,6 +12,7 @@ from saddlescope.critical.flat import (
     scaling_rows,
     softmax_rows,
     transfer_rows,
+    unit_mixing_rows,
     unused_rows,
 )
 from saddlescope.critical.groups import Embedding
@@ -29,7 +30,7 @@ from saddlescope.critical.scene import Scene, antisymmetric
 from saddlescope.critical.symmetric import DenseSigns, dense_inertia, free_inertia
 from saddlescope.numerics.spectrum import entry_rounding, natural_scale
 from saddlescope.problem.kinks import is_kinked
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 
 Range = tuple[int, int]
@@ -95,13 +96,16 @@ def _claims(
     network, layout = scene.problem.network, Layout.of(scene.parameters)
     layers = {layer: neurons for layer, neurons in scene.layers.items() if network.homogeneous(layer)}
     claims["scaling"] = scaling_rows(x, layout, layers, parts)
-    if isinstance(problem.network, Perceptron):
+    if is_dense(problem.network):
         assert scene.relations is not None
         patterns = layer_patterns(problem, x)
         claims["linear units"] = mixing_rows(problem.network, x, patterns)
         claims["few samples"] = unseen_rows(problem.network, patterns)
         claims["softmax shift"] = softmax_rows(problem)
         claims["collinear inputs"] = input_rows(problem, scene.relations)
+    else:
+        linear = {layer: units for layer, units in scene.layers.items() if units.facts.linear}
+        claims["linear units"] = unit_mixing_rows(x, layout, linear, parts)
     unused = claims["unused"].any(axis=0)
     return {
         kind: rows if kind == "unused" else np.where(unused, 0.0, rows) for kind, rows in claims.items() if len(rows)

@@ -11,6 +11,10 @@ NOT_SHOWN = (
 KINKED = (
     "anything across kinks: the Hessian is that of the region of one activation pattern, and the loss may fall beyond"
 )
+MAYBE_KINKED = (
+    "anything across kinks, if the model has any: there the Hessian is that of one activation pattern, and none exists "
+    "where a sample lies on a kink"
+)
 ROUNDED = "rigorous rounding bounds: the rounding of the Hessian is measured against float32, not enclosed"
 PROBABLE = "definiteness for certain: that no nonpositive eigenvalue went unseen has a probability, stated above"
 UNREFINED = (

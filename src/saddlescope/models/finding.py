@@ -87,6 +87,7 @@ def _symmetry(
         odd=part.odd,
         fused=fused,
         reasons=(*reasons, *more),
+        linear=part.linear,
     )
 
 

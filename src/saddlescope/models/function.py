@@ -101,23 +101,7 @@ class Function:
             "fixed": fingerprint(self.fixed) if self.fixed else None,
         }
 
-    # What today's verbs ask of a network.
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Number of inputs, of each layer's units, and of outputs."""
-        inner = [group.units for group in self.symmetries if group.layer is not None]
-        return (sum(one.size for one in self.inputs), *inner, math.prod(self.output))
-
-    @property
-    def activation(self) -> str:
-        """A word for records: the model's own."""
-        return "own"
-
-    @property
-    def bias(self) -> bool:
-        """A word for records: the arrays' names tell."""
-        return any("bias" in name for name in self.layout.names)
+    # What the verbs ask besides.
 
     def symmetry(self, layer: int | str) -> Symmetry:
         """Return the group of a layer, by number or name.

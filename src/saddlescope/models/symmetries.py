@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope.arrays import Parameters, require_finite
+from saddlescope.models.contract import adapted, as_taken
 from saddlescope.models.finding import find_symmetries
 from saddlescope.models.units import Symmetry
 from saddlescope.precision import in_float64
@@ -31,6 +32,7 @@ def symmetries(model: Any, params: Parameters, x: Any) -> tuple[Symmetry, ...]:
         ShapeError: parameters that do not fit the model.
         NonFiniteError: a parameter that is not finite.
     """
+    model = adapted(model)
     model.check(params)
     require_finite(params, "the parameters")
     fixed: Mapping[str, np.ndarray] = getattr(model, "fixed", {})
@@ -38,4 +40,4 @@ def symmetries(model: Any, params: Parameters, x: Any) -> tuple[Symmetry, ...]:
     if hasattr(model, "inputs"):
         inputs = tuple(np.asarray(value) for value in model.split(x))
         return find_symmetries(model.function, {**trained, **fixed}, set(fixed), inputs)[0]
-    return find_symmetries(model.apply, trained, set(), (np.asarray(x, dtype=np.float64),))[0]
+    return find_symmetries(model.apply, trained, set(), (as_taken(model, np.asarray(x)),))[0]

@@ -9,6 +9,7 @@ from jaxtyping import Array
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.symmetry.neurons import Neurons, Slice
 
+Parity = Literal["odd", "odd+constant", "even+linear", "none"]
 Kind = Literal["hidden units", "channels", "heads", "units within a head", "residual stream"]
 
 
@@ -16,17 +17,22 @@ Kind = Literal["hidden units", "channels", "heads", "units within a head", "resi
 class UnitFacts:
     """What is known of the units of a layer.
 
-    ``homogeneous``: the scale of each unit is open. ``parity``: "odd" if the sign of each unit is. ``moves_along``:
-    slices of arrays that belong to a unit and are not trained. ``mergeable``: of units that are fed alike only the sum
-    of what they send out matters. ``resizable``: units can be added and removed.
+    ``homogeneous``: the scale of each unit is open. ``parity``: "odd" if the sign of each unit is, "odd+constant" if
+    it is once the array ``absorbs`` has taken the constant that the unit sends. ``moves_along``: slices of arrays that
+    belong to a unit and are not trained. ``mergeable``: of units that are fed alike only the sum of what they send out
+    matters. ``resizable``: units can be added and removed. ``kinked``: the activation's derivative jumps; None: not
+    known. ``linear``: nothing bends between what feeds the units and what reads them.
     """
 
     name: str = ""
     homogeneous: bool = False
-    parity: Literal["odd", "none"] = "none"
+    parity: Parity = "none"
     moves_along: tuple[Slice, ...] = ()
     mergeable: bool = True
     resizable: bool = True
+    kinked: bool | None = None
+    linear: bool = False
+    absorbs: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Symmetry:
         odd: whether outputs stay when both change sign.
         fused: whether an array holds more than these units.
         reasons: why it is not mergeable or resizable, and what else was met.
+        linear: whether nothing bends between what feeds the units and what reads them.
     """
 
     layer: int | None
@@ -76,12 +83,19 @@ class Symmetry:
     odd: bool = False
     fused: bool = False
     reasons: tuple[str, ...] = ()
+    linear: bool = False
 
     @property
     def neurons(self) -> Units:
         """The units as every verb takes them."""
         facts = UnitFacts(
-            self.name, self.homogeneous, "odd" if self.odd else "none", self.moves_along, self.mergeable, self.resizable
+            self.name,
+            self.homogeneous,
+            "odd" if self.odd else "none",
+            self.moves_along,
+            self.mergeable,
+            self.resizable,
+            linear=self.linear,
         )
         return Units(self.incoming, self.outgoing, self.units if self.fused else None, facts)
 

@@ -17,13 +17,13 @@ from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.decide import End, allowed_gap, decide, is_continuous
 from saddlescope.paths.events import convergence_events, fold_events
 from saddlescope.paths.follow import Node, Trail, mirror_mask, node_of, settle_in_mirror
-from saddlescope.paths.growth import growth_text, hidden_layers, measure_growth
+from saddlescope.paths.growth import growth_text, measure_growth
 from saddlescope.paths.maxima import maximum_events
 from saddlescope.paths.polish import Polished, polish_point
 from saddlescope.paths.result import Event, Growth, Path, PathSettings, PermutationPoint, Start
 from saddlescope.paths.start import start_warning
 from saddlescope.paths.units import Units
-from saddlescope.problem.kinks import is_kinked, kink_distances
+from saddlescope.problem.kinks import has_creases, kink_distances
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.actions import merge
 from saddlescope.symmetry.coordinates import PairCoordinates
@@ -69,7 +69,7 @@ class Verdict:
 
 def _on_kinks(found: Found, x: Array) -> bool:
     """Return whether some sample lies on a kink of the activation there."""
-    if not is_kinked(found.problem):
+    if not has_creases(found.problem):
         return False
     near = np.asarray(kink_distances(found.problem, found.objective.theta(x)))
     return bool((near[:, 0] <= NEAR_KINK * near[:, 1]).any())
@@ -78,12 +78,13 @@ def _on_kinks(found: Found, x: Array) -> bool:
 def kink_reason(found: Found) -> tuple[str, ...]:
     """Return why a kinked activation's residuals stay up: minimisers on kinks, counted over the missed distances."""
     missed = [node for node in found.trail.nodes if node.kind == "asked" and node.status != CONVERGED]
-    if not missed or not is_kinked(found.problem):
+    if not missed or not has_creases(found.problem):
         return ()
     on = sum(_on_kinks(found, jnp.asarray(node.x)) for node in missed)
+    activation = found.problem.network.describe()["activation"]
     text = (
         f"at {on} of the {len(missed)} distances missed the best point lies on a kink of "
-        f"{found.problem.network.activation} (a preactivation within {NEAR_KINK:.0e} of the largest from 0): the loss "
+        f"{activation} (a preactivation within {NEAR_KINK:.0e} of the largest from 0): the loss "
         "has a corner there, and its gradient does not vanish"
     )
     return (text,) if on else ()
@@ -103,7 +104,7 @@ def _growth(found: Found, real: tuple[Node, ...]) -> Growth:
     """Return what grew along the requested distances, in the path's units."""
     turned = np.asarray(_turned_back(found.surface.coordinates, _padded(np.stack([node.x for node in real]))))
     distances = np.array([node.distance for node in real])
-    layers = hidden_layers(found.problem.network)
+    layers = dict(found.problem.network.layers)
     return measure_growth(distances, turned[: len(real)], found.layout, layers, found.layer, found.pair)
 
 
@@ -166,7 +167,7 @@ def _point(found: Found, verdict: Verdict) -> PermutationPoint | None:
         layer=found.layer,
         pair=found.pair,
         parameters=parameters,
-        reduced=to_numpy(merge(parameters, found.neurons, *found.pair)),
+        reduced=_reduced(found, parameters),
         loss=float(_value(found.problem, theta)),
         gradient_norm=float(_gradient_norm(found.problem, theta)),
         reduced_gradient_norm=float(polished.iterate.residual),
@@ -177,6 +178,14 @@ def _point(found: Found, verdict: Verdict) -> PermutationPoint | None:
         gradient_rounding=polished.rounding,
         accuracy=found.problem.accuracy(parameters),
     )
+
+
+def _reduced(found: Found, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+    """Return the parameters with one unit less; None where the layer cannot lose one."""
+    units = found.problem.network.layers[found.layer]
+    if units.units is not None or not units.facts.resizable:
+        return None
+    return to_numpy(merge(parameters, found.neurons, *found.pair))
 
 
 def _last_node(found: Found, verdict: Verdict) -> list[Node]:
@@ -303,12 +312,9 @@ def _full_norms(found: Found, thetas: np.ndarray, known: np.ndarray) -> np.ndarr
 
 def describe(problem: Problem) -> dict[str, object]:
     """Return what a reader needs to know of the problem: network, loss and penalties."""
-    network = problem.network
     loss = problem.loss if isinstance(problem.loss, str) else "user function"
     return {
-        "widths": list(network.widths),
-        "activation": network.activation,
-        "bias": network.bias,
+        **problem.network.describe(),
         "loss": loss,
         "weight_decay": float(problem.weight_decay),
         "norm_barrier": float(problem.norm_barrier),

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from saddlescope.arrays import Layout, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.models.contract import layer_number
 from saddlescope.numerics.continuation import Limits, Solver, evaluate
 from saddlescope.numerics.newton import DENSE_LIMIT
 from saddlescope.paths.constraint import PairObjective, PairSurface
@@ -19,12 +20,13 @@ from saddlescope.paths.result import Path, PathSettings
 from saddlescope.paths.start import polish_start, start_of
 from saddlescope.paths.units import Units, units_of
 from saddlescope.precision import in_float64
-from saddlescope.problem.kinks import is_kinked
+from saddlescope.problem.kinks import has_creases
 from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.gauge import fix_scale, most_similar_pair
+from saddlescope.symmetry.neurons import Neurons
 
 DENSE_TOLERANCE = 1e-10
 
@@ -67,7 +69,7 @@ def choose_solver(settings: PathSettings, problem: Problem, size: int) -> Solver
     Raises:
         SettingsError: "creased" for an activation without a kink.
     """
-    creased = is_kinked(problem)
+    creased = has_creases(problem)
     if settings.solver == "creased" and not creased:
         raise SettingsError(
             "this loss has no creases", name="solver", value="creased", expected="a perceptron of relu or leaky_relu"
@@ -100,11 +102,24 @@ def _objective(
         vector = jnp.asarray(units.vector(dict(zip(layout.names, layout.shapes, strict=True))))
         unit = jnp.asarray(units.loss)
     objective = PairObjective(problem, coordinates, units=vector, loss_unit=unit)
-    if solver != "krylov" or not isinstance(problem.network, Perceptron):
+    if solver != "krylov" or not is_dense(problem.network):
         return objective
     theta = objective.theta(coordinates.rotate(layout.flatten(start)))
     single = problem.in_single() if layout.size > DENSE_LIMIT else None
     return PairObjective(problem, coordinates, factors(problem, theta), single, vector, unit)
+
+
+def _units(network: Any, layer: int | str) -> tuple[Neurons, int, bool]:
+    """Return the plain slices of a layer's units, its number, and whether the scale of each is open.
+
+    Raises:
+        NeuronsError: no such layer, or units that cannot be merged.
+    """
+    units = network.neurons(layer)  # refuses in its own words
+    number = layer_number(network, layer)
+    if not network.layers[number].facts.mergeable:
+        raise NeuronsError("the units of this layer cannot be merged", name="layer", value=layer)
+    return Neurons(units.incoming, units.outgoing, units.units), number, network.homogeneous(number)
 
 
 @in_float64
@@ -112,7 +127,7 @@ def find_path(
     problem: Problem,
     parameters: Any,
     *,
-    layer: int,
+    layer: int | str,
     pair: tuple[int, int] | None = None,
     settings: PathSettings | None = None,
     progress: Progress | None = None,
@@ -127,7 +142,7 @@ def find_path(
         problem: network, data and loss.
         parameters: a minimum of the problem's loss, as a parameter set or as what `train` returned; polished first when
             ``settings.polish``.
-        layer: hidden layer, counted from 1.
+        layer: hidden layer, counted from 1, or its name.
         pair: two neurons of it, counted from 0; None takes the pair with the most similar incoming vectors.
         settings: distance, number of distances, solver, tolerance; see `PathSettings`.
         progress: called with (done, total, message) after each distance.
@@ -150,9 +165,9 @@ def find_path(
     parameters = getattr(parameters, "parameters", parameters)
     network.check(parameters)
     require_finite(parameters, "the starting point")
-    neurons = network.neurons(layer)
-    homogeneous = network.homogeneous(layer)
-    layout = Layout.of(parameters)
+    neurons, layer, homogeneous = _units(network, layer)
+    layout = network.layout
+    parameters = {name: parameters[name] for name in layout.names}
     units = units_of(problem, layout.names)
     start = units.scaled(to_numpy(parameters))
     if pair is None:

@@ -5,12 +5,12 @@ notes, section 2.2). Other weights, or another power, are no channel, however la
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
 
 from saddlescope.arrays import Layout
-from saddlescope.errors import NeuronsError
 from saddlescope.paths.result import Growth
 from saddlescope.symmetry.neurons import Neurons
 
@@ -41,7 +41,7 @@ def measure_growth(
     distances: Float[np.ndarray, " nodes"],
     rows: Float[np.ndarray, "nodes size"],
     layout: Layout,
-    layers: dict[int, Neurons],
+    layers: Mapping[int, Neurons],
     layer: int,
     pair: tuple[int, int],
 ) -> Growth:
@@ -75,7 +75,7 @@ def measure_growth(
 
 
 def _most_grown(
-    rows: np.ndarray, layout: Layout, layers: dict[int, Neurons], layer: int
+    rows: np.ndarray, layout: Layout, layers: Mapping[int, Neurons], layer: int
 ) -> tuple[str, np.ndarray, str, int | None, int | None]:
     """Return name, places, role, layer and unit of the weights whose squares grew most; the pair's layer goes first."""
     gained = np.square(rows[-1]) - np.square(rows[0])
@@ -95,16 +95,6 @@ def _most_grown(
             unit = int(np.argmax([float(gained[places].sum()) for places in mine]))
             return name, mine[unit], role, number, unit
     return name, span, "other", None, None
-
-
-def hidden_layers(network: object) -> dict[int, Neurons]:
-    """Return the neurons of every hidden layer, by number from 1."""
-    layers: dict[int, Neurons] = {}
-    while True:
-        try:
-            layers[len(layers) + 1] = network.neurons(len(layers) + 1)  # type: ignore[attr-defined]
-        except NeuronsError:
-            return layers
 
 
 def growth_text(growth: Growth) -> str:

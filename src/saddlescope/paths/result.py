@@ -93,7 +93,7 @@ class PermutationPoint:
     layer: int
     pair: tuple[int, int]
     parameters: dict[str, np.ndarray]
-    reduced: dict[str, np.ndarray]
+    reduced: dict[str, np.ndarray] | None
     loss: float
     gradient_norm: float
     reduced_gradient_norm: float

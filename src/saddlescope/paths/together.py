@@ -27,7 +27,7 @@ def find_paths(
     problem: Problem,
     parameters: Any,
     *,
-    layer: int,
+    layer: int | str,
     pairs: Sequence[tuple[int, int]] | None = None,
     settings: PathSettings | None = None,
     workers: int | None = None,
@@ -40,7 +40,7 @@ def find_paths(
     Args:
         problem: network, data and loss.
         parameters: a minimum, as `find_path` takes it.
-        layer: hidden layer, counted from 1.
+        layer: hidden layer, counted from 1, or its name.
         pairs: pairs of its neurons, counted from 0; None takes all of them.
         settings: as for `find_path`, for all pairs.
         workers: threads; None takes as many as there are cores.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 
 # Data whose root mean square lies within this factor of one, either way, are taken in their own units.
@@ -47,11 +47,11 @@ def decimal_unit(size: float) -> float:
 
 
 def units_of(problem: Problem, names: tuple[str, ...]) -> Units:
-    """Return the units for a problem's parameters; all one for a network that is no perceptron."""
+    """Return the units for a problem's parameters; all one but for chains of dense layers."""
     network, units = problem.network, dict.fromkeys(names, 1.0)
     targets = decimal_unit(_size(problem.targets)) if problem.loss in ("mse", "normalised") else 1.0
     loss = targets**2 if problem.loss == "mse" else 1.0
-    if not isinstance(network, Perceptron):
+    if not is_dense(network):
         return Units(units, loss)
     inputs, last = decimal_unit(_size(problem.inputs)), 2 * (network.depth - 1)
     units["0.weight"] /= inputs

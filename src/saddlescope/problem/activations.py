@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from saddlescope.errors import SettingsError
-
-Parity = Literal["odd", "odd+constant", "even+linear", "none"]
+from saddlescope.models.units import Parity
 
 
 @dataclass(frozen=True)

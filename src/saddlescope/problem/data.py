@@ -8,6 +8,7 @@ import numpy as np
 
 from saddlescope.arrays import Parameters, fingerprint, from_user, to_numpy
 from saddlescope.errors import DataError, NonFiniteError, ShapeError
+from saddlescope.models.contract import adapted, as_taken, output_of
 from saddlescope.precision import float64
 
 # Rows evaluated at once when a teacher makes targets.
@@ -16,10 +17,11 @@ CHUNK = 8192
 
 @dataclass(frozen=True, eq=False, init=False)
 class Data:
-    """Inputs (samples, n_0), targets (samples, n_d) or None, labels (samples,) or None, and a name for people.
+    """Inputs (samples, ...), targets (samples, ...) or None, labels (samples,) or None, and a name for people.
 
-    ``outputs`` (samples, n_d) are what the user's own program computed for these inputs: a network that is opened
-    with the data is compared with them (`agreement.require_agreement`). All arrays are copies, and read-only.
+    Samples may have any shape: a row of numbers, an image, a sequence of tokens. ``outputs`` (samples, ...) are what
+    the user's own program computed for these inputs: a network that is opened with the data is compared with them
+    (`agreement.require_agreement`). All arrays are copies, and read-only.
 
     Raises:
         DataError: no samples, no input columns, masked entries, or labels that are not whole numbers within int64.
@@ -36,13 +38,13 @@ class Data:
     def __init__(
         self, inputs: Any, targets: Any = None, labels: Any = None, name: str = "data", outputs: Any = None
     ) -> None:
-        """Check arrays of NumPy, JAX or torch, or nested lists, and keep copies in float64 and int64."""
+        """Check arrays of NumPy, JAX or torch, or nested lists, and keep copies: float64; integer inputs int64."""
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "inputs", _matrix(from_user(inputs, "inputs"), "inputs"))
+        object.__setattr__(self, "inputs", _rows(from_user(inputs, "inputs"), "inputs", whole=True))
         for key, value in (("targets", targets), ("outputs", outputs)):
             rows = None if value is None else from_user(value, key)
             if rows is not None:
-                rows = _matrix(rows[:, None] if rows.ndim == 1 else rows, key)
+                rows = _rows(rows[:, None] if rows.ndim == 1 else rows, key)
                 _same_length(self.inputs, rows, key)
             object.__setattr__(self, key, rows)
         object.__setattr__(self, "labels", None if labels is None else _labels(labels))
@@ -56,31 +58,39 @@ class Data:
         return fingerprint(arrays)
 
 
-def _matrix(array: np.ndarray, name: str) -> np.ndarray:
+def _rows(array: np.ndarray, name: str, *, whole: bool = False) -> np.ndarray:
+    """Return checked rows in float64; ``whole``: integers and booleans stay what they are."""
     if array.dtype.kind not in "fiub":
         raise DataError("not numbers", name=f"type of {name}", value=array.dtype, expected="real numbers")
-    if array.ndim != 2:
+    if array.ndim < 2:
         raise ShapeError(
             "an array of the wrong dimension", name=f"shape of {name}", value=array.shape, expected="(samples, columns)"
         )
-    if array.shape[0] == 0 or array.shape[1] == 0:
+    if 0 in array.shape:
         raise DataError(
             "the data set is empty",
             name=f"shape of {name}",
             value=array.shape,
             expected="at least one sample and column",
         )
+    if whole and (array.dtype.kind == "b" or (array.dtype.kind in "iu" and _fits(array))):
+        return _frozen(array, np.bool_ if array.dtype.kind == "b" else np.int64)
     own = _frozen(array, np.float64)
     finite = np.isfinite(own)
     if not finite.all():
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise NonFiniteError(
             f"the data hold {int((~finite).sum())} numbers that are not finite",
-            name=f"{name}[{row}, {column}]",
-            value=array[row, column],
+            name=f"{name}{list(place)}",
+            value=array[place],
             expected="finite numbers",
         )
     return own
+
+
+def _fits(array: np.ndarray) -> bool:
+    """Whether int64 holds every entry."""
+    return array.dtype.kind == "i" or bool((array <= np.uint64(np.iinfo(np.int64).max)).all())
 
 
 def _frozen(array: np.ndarray, kind: type) -> np.ndarray:
@@ -135,24 +145,25 @@ def teacher_data(
         ShapeError: parameters or inputs that do not fit the network.
         NonFiniteError: an output is not finite.
     """
+    network = adapted(network)
     network.check(parameters)
-    inputs = _matrix(from_user(inputs, "inputs"), "inputs")
+    inputs = _rows(from_user(inputs, "inputs"), "inputs", whole=True)
     parameters = to_numpy(parameters)
-    if inputs.shape[1] != network.widths[0]:
-        raise ShapeError(
-            "data and network do not fit",
-            name="inputs per sample",
-            value=inputs.shape[1],
-            expected=str(network.widths[0]),
-        )
     targets = network_outputs(network, parameters, inputs)
     targets.flags.writeable = False  # `Data` takes it over, without a copy
     return Data(inputs, targets, labels, name)
 
 
 def network_outputs(network: Any, parameters: Parameters, inputs: np.ndarray) -> np.ndarray:
-    """Return a network's outputs in float64, in chunks of bounded memory."""
+    """Return a network's outputs in float64, in chunks of bounded memory.
+
+    Raises:
+        ShapeError: inputs that do not fit the network.
+    """
     with float64():
+        inputs = as_taken(network, inputs)
+        if getattr(network, "input_shape", None) is None:
+            output_of(network, inputs[:1].shape, inputs.dtype)
         rows = [
             np.asarray(network.apply(parameters, jnp.asarray(inputs[first : first + CHUNK])))
             for first in range(0, len(inputs), CHUNK)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 
 # A preactivation this small, relative to the layer's largest, lies on the kink: rounding decides its side.
@@ -14,8 +14,18 @@ ON_KINK = 1e-13
 
 
 def is_kinked(problem: Problem) -> bool:
-    """Return whether the problem's network is a perceptron whose activation has a kink."""
-    return isinstance(problem.network, Perceptron) and activation(problem.network.activation).kinked
+    """Return whether a derivative of the network is known to jump."""
+    return any(units.facts.kinked for units in problem.network.layers.values())
+
+
+def has_creases(problem: Problem) -> bool:
+    """Return whether the network has kinks whose preactivations are at hand: a chain of dense layers."""
+    return is_dense(problem.network) and is_kinked(problem)
+
+
+def may_be_kinked(problem: Problem) -> bool:
+    """Return whether a derivative of the network may jump: known of its units, or not known not to."""
+    return any(units.facts.kinked is not False for units in problem.network.layers.values())
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """Multilayer perceptrons with PyTorch's names: ``0.weight`` (out, in), ``0.bias``, ``2.weight``, ..."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ from jaxtyping import Array, Float
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
+from saddlescope.models.contract import unwrapped
+from saddlescope.models.units import UnitFacts, Units
 from saddlescope.problem.activations import activation as find_activation
 from saddlescope.symmetry.neurons import Neurons, Slice
 
@@ -47,6 +50,38 @@ class Perceptron(eqx.Module):
     def depth(self) -> int:
         """Number of weight matrices; hidden layers are one fewer."""
         return len(self.widths) - 1
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.widths[:1]
+
+    @property
+    def sample_bytes(self) -> int:
+        """About how much memory one sample's gradient takes: its inputs, four copies of each layer's width."""
+        return 8 * self.widths[0] + 32 * sum(self.widths[1:])
+
+    @property
+    def layers(self) -> Mapping[int, Units]:
+        """The neurons of the hidden layers by number from 1, with the facts about them."""
+        entry = find_activation(self.activation)
+        found = {}
+        for layer in range(1, self.depth):
+            facts = UnitFacts(
+                name=f"layer {layer}",
+                homogeneous=entry.homogeneous,
+                parity=entry.parity,
+                kinked=entry.kinked,
+                linear=entry.name == "identity",
+                absorbs=f"{2 * layer}.bias" if self.bias else "",
+            )
+            neurons = self.neurons(layer)
+            found[layer] = Units(neurons.incoming, neurons.outgoing, neurons.units, facts)
+        return found
+
+    def describe(self) -> dict[str, object]:
+        """Return what a record needs to build the network again."""
+        return {"widths": list(self.widths), "activation": self.activation, "bias": self.bias}
 
     @property
     def layout(self) -> Layout:
@@ -121,3 +156,24 @@ class Perceptron(eqx.Module):
         given = {name: tuple(np.shape(value)) for name, value in parameters.items()}
         if given != wanted:
             raise ShapeError("the parameters do not fit the network", name="shapes", value=given, expected=str(wanted))
+
+
+def is_dense(network: object) -> TypeGuard[Perceptron]:
+    """Return whether the closed forms for chains of dense layers hold for a network."""
+    return isinstance(network, Perceptron)
+
+
+def require_dense(network: object, verb: str) -> None:
+    """Refuse a network that is no chain of dense layers, before anything is computed.
+
+    Raises:
+        SettingsError: see above.
+    """
+    if not is_dense(network):
+        raise SettingsError(
+            f"{verb} knows chains of dense layers only",
+            name="network",
+            value=f"a {type(unwrapped(network)).__qualname__}",
+            expected="a Perceptron",
+            advice="Paths, certificates and walks work with any model",
+        )

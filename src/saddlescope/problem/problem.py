@@ -18,8 +18,11 @@ from jaxtyping import Array, Float, Scalar
 
 from saddlescope.arrays import Parameters, fingerprint, to_numpy
 from saddlescope.errors import SettingsError, ShapeError
+from saddlescope.models.contract import adapted, as_taken, output_of, sample_bytes
+from saddlescope.models.door import require_sound
 from saddlescope.precision import float64, in_float64
 from saddlescope.problem import losses
+from saddlescope.problem.checks import require_fit, require_samples
 from saddlescope.problem.shallow import is_shallow, shallow_hessian
 
 CHUNK_BYTES = 16 * 2**20
@@ -37,42 +40,6 @@ in both.
 """
 
 
-def _check(network: Any, data: Any, loss: Any) -> None:
-    """Refuse data that does not fit the network or the loss."""
-    width, outputs = network.widths[0], network.widths[-1]
-    if data.inputs.shape[1] != width:
-        raise ShapeError(
-            "data and network do not fit", name="inputs per sample", value=data.inputs.shape[1], expected=str(width)
-        )
-    if loss not in losses.BY_NAME if isinstance(loss, str) else not callable(loss):
-        raise SettingsError(
-            "unknown loss", name="loss", value=loss, expected=f"{', '.join(losses.BY_NAME)}, or a function"
-        )
-    if loss == "cross_entropy" and data.labels is None:
-        raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer a sample")
-    if data.labels is not None and isinstance(loss, str):  # a user's own loss may take labels of any meaning
-        top, low = int(data.labels.max()), int(data.labels.min())
-        if low < 0 or top >= outputs:
-            bad = low if low < 0 else top
-            raise ShapeError("a label has no output", name="label", value=bad, expected=f"0 to {outputs - 1}")
-    if isinstance(loss, str) and loss != "cross_entropy":
-        if data.targets is None:
-            raise ShapeError(
-                "this loss needs targets",
-                name="loss",
-                value=loss,
-                expected="data with targets",
-                advice="Use cross_entropy for labels, or the network's own outputs as targets",
-            )
-        if data.targets.shape[1] != outputs:
-            raise ShapeError(
-                "data and network do not fit",
-                name="targets per sample",
-                value=data.targets.shape[1],
-                expected=str(outputs),
-            )
-
-
 class Problem(eqx.Module):
     """Network + data + loss, as a function of a flat vector of parameters or of a parameter set.
 
@@ -86,7 +53,8 @@ class Problem(eqx.Module):
     network: Any = eqx.field(static=True)
     loss: Any = eqx.field(static=True)
     samples: int = eqx.field(static=True)
-    inputs: Float[Array, "chunks chunk inputs"]
+    sample_bytes: int = eqx.field(static=True)
+    inputs: Array
     targets: Array
     weights: Float[Array, "chunks chunk"]
     labels: Array | None
@@ -107,7 +75,8 @@ class Problem(eqx.Module):
         """Check that all fits and lay the data out in chunks.
 
         Args:
-            network: for example a `Perceptron`.
+            network: a `Perceptron`, a model of `from_torch`, `from_function`, ..., or an object of your own with
+                ``layout``, ``apply`` and ``layers`` (`models.units.Model`), which is tried here once.
             data: inputs with targets or labels.
             loss: a name or a function, see the class.
             weight_decay: factor of |theta|^2 / 2.
@@ -116,20 +85,28 @@ class Problem(eqx.Module):
 
         Raises:
             ShapeError: data that does not fit the network or the loss, or a loss that is not one number a sample.
-            SettingsError: an unknown loss, a penalty that is negative or infinite, or a chunk below 1.
+            SettingsError: an unknown loss, a penalty that is negative or infinite, a chunk below 1, or an object that
+                is no model, is random, or mixes samples.
+            NeuronsError: a model of your own whose slices do not make units that can be exchanged.
         """
-        _check(network, data, loss)
+        network = adapted(network)
         for name, value in (("weight_decay", weight_decay), ("norm_barrier", norm_barrier)):
             if not 0.0 <= value < math.inf:
                 raise SettingsError("not a penalty", name=name, value=value, expected="a finite number, 0 or more")
         if chunk is not None and (not isinstance(chunk, int | np.integer) or chunk < 1):
             raise SettingsError("not a number of samples", name="chunk", value=chunk, expected="an integer, 1 or more")
-        samples = data.inputs.shape[0]
-        size = min(samples, int(chunk or _chunk_samples(network)))
+        with float64():
+            inputs = as_taken(network, data.inputs)
+            out = output_of(network, (min(2, len(inputs)), *inputs.shape[1:]), inputs.dtype).shape[1:]
+            require_fit(data, loss, out)
+            require_sound(network, inputs)
+            self.sample_bytes = sample_bytes(network, inputs.shape[1:], inputs.dtype)
+        samples = inputs.shape[0]
+        size = min(samples, int(chunk or _chunk_samples(self.sample_bytes)))
         wanted = data.labels if loss == "cross_entropy" or data.targets is None else data.targets
         self.network, self.loss, self.samples = network, loss, samples
         with float64():
-            self.inputs = _chunked(data.inputs, size)
+            self.inputs = _chunked(inputs, size)
             self.targets = _chunked(wanted, size)
             self.weights = jnp.asarray(_weights(samples, size))
             self.labels = None if data.labels is None else jnp.asarray(data.labels)
@@ -142,7 +119,7 @@ class Problem(eqx.Module):
             self.weight_decay = jnp.asarray(weight_decay, jnp.float64)
             self.norm_barrier = jnp.asarray(norm_barrier, jnp.float64)
             if not isinstance(loss, str):
-                _check_samples(loss, self.targets[0], network.widths[-1])
+                require_samples(loss, self.targets[0], out)
 
     def with_network(self, network: Any) -> "Problem":
         """Return this problem, data and loss as they are, with another network of the same inputs and outputs.
@@ -150,11 +127,19 @@ class Problem(eqx.Module):
         Raises:
             ShapeError: other numbers of inputs or outputs.
         """
-        ends = (network.widths[0], network.widths[-1])
-        expected = (self.network.widths[0], self.network.widths[-1])
-        if ends != expected:
-            raise ShapeError("data and network do not fit", name="inputs, outputs", value=ends, expected=str(expected))
-        return self.with_arrays({"network": network})
+        network = adapted(network)
+        with float64():
+            forms = [output_of(one, self.inputs.shape[1:], self.inputs.dtype).shape for one in (network, self.network)]
+        if forms[0] != forms[1]:
+            raise ShapeError(
+                "data and network do not fit",
+                name="outputs of a sample",
+                value=forms[0][1:],
+                expected=str(forms[1][1:]),
+            )
+        with float64():
+            size = sample_bytes(network, self.inputs.shape[2:], self.inputs.dtype)
+        return self.with_arrays({"network": network, "sample_bytes": size})
 
     def with_arrays(self, fields: dict[str, Any]) -> "Problem":
         """Return this problem with the named fields replaced as they are: nothing is laid out or checked again."""
@@ -221,14 +206,14 @@ class Problem(eqx.Module):
             network_part = self.add_chunks(lambda chunk: self._shallow_hessian(theta, chunk))
             return network_part + jax.hessian(self._penalty)(theta)
         identity = jnp.eye(theta.shape[0], dtype=theta.dtype)
-        fits = CHUNK_BYTES // (self.inputs.shape[1] * _sample_bytes(self.network))
+        fits = CHUNK_BYTES // (self.inputs.shape[1] * self.sample_bytes)
         return jax.lax.map(lambda v: self.hessian_product(theta, v), identity, batch_size=min(32, max(1, fits)))
 
-    def outputs(self, theta: Float[Array, " size"]) -> Float[Array, "samples outputs"]:
+    def outputs(self, theta: Float[Array, " size"]) -> Float[Array, "samples *outputs"]:
         """Return the network's outputs for every sample, in the data's order."""
         parameters = self.network.layout.unflatten(theta)
         out = jax.lax.map(lambda inputs: self.network.apply(parameters, inputs), self.inputs)
-        return out.reshape(-1, out.shape[-1])[: self.samples]
+        return out.reshape(-1, *out.shape[2:])[: self.samples]
 
     # On parameter sets: public, in float64, NumPy out.
 
@@ -247,17 +232,22 @@ class Problem(eqx.Module):
 
     @in_float64
     def outputs_of(self, parameters: Parameters) -> np.ndarray:
-        """Return the network's outputs, (samples, outputs), in the data's order."""
+        """Return the network's outputs, (samples, ...), in the data's order."""
         self.network.check(parameters)
         return np.asarray(_outputs(self, self.network.layout.flatten(to_numpy(parameters))))
 
     @in_float64
     def accuracy(self, parameters: Parameters) -> float | None:
-        """Return the share of samples whose largest output is the label's; None without labels."""
+        """Return the share of samples whose largest output is the label's; None without labels, or one row for each."""
         if self.labels is None:
             return None
         self.network.check(parameters)
-        return float(_accuracy(self, self.network.layout.flatten(to_numpy(parameters))))
+        share = float(_accuracy(self, self.network.layout.flatten(to_numpy(parameters))))
+        return None if math.isnan(share) else share
+
+    def unpadded_inputs(self) -> np.ndarray:
+        """Return the inputs in the data's order, (samples, ...)."""
+        return np.asarray(self.inputs).reshape(-1, *self.inputs.shape[2:])[: self.samples]
 
     def fingerprint(self, parameters: Parameters) -> dict[str, str]:
         """Return SHA-256 fingerprints of the data, as laid out, and of the parameters."""
@@ -313,28 +303,8 @@ class Chunk(NamedTuple):
     weights: Array
 
 
-def _check_samples(loss: losses.Loss, targets: Array, outputs: int) -> None:
-    """Refuse a loss whose result would be summed wrongly: a mean over samples, or one number an output."""
-    logits = jax.ShapeDtypeStruct((targets.shape[0], outputs), jnp.float64)
-    shape = jax.eval_shape(loss, logits, targets).shape
-    if shape != targets.shape[:1]:
-        raise ShapeError(
-            "the loss is not one number a sample",
-            name="shape of loss(outputs, targets)",
-            value=shape,
-            expected=f"({targets.shape[0]},) for {targets.shape[0]} samples",
-            advice="Take the mean over outputs only",
-        )
-
-
-def _sample_bytes(network: Any) -> int:
-    """Return about how much memory one sample's gradient takes: its inputs, four copies of each layer's width."""
-    return 8 * network.widths[0] + 32 * sum(network.widths[1:])
-
-
-def _chunk_samples(network: Any) -> int:
-    """Return how many samples a chunk takes unless told."""
-    each = _sample_bytes(network)
+def _chunk_samples(each: int) -> int:
+    """Return how many samples of so many bytes a chunk takes unless told."""
     return max(1, CHUNK_BYTES // each, min(CHUNK_SAMPLES, MOST_BYTES // each))
 
 
@@ -345,6 +315,8 @@ def _chunked(rows: np.ndarray, size: int) -> Array:
     from any other, and would share the caller's.
     """
     shape = (-(-len(rows) // size), size, *rows.shape[1:])
+    if rows.dtype.kind == "b":
+        return _chunked(rows.astype(np.int64), size).astype(bool)
     kind = np.float64 if rows.dtype.kind == "f" else np.int64
     room = np.empty(math.prod(shape) + 8, kind)  # 8 bytes an entry: one of the first 8 is at a multiple of 64
     start = -room.ctypes.data % 64 // 8
@@ -377,5 +349,8 @@ def _outputs(problem: Problem, theta: Array) -> Array:
 
 @eqx.filter_jit
 def _accuracy(problem: Problem, theta: Array) -> Scalar:
-    hits = jnp.argmax(problem.outputs(theta), axis=1) == problem.labels
+    outputs = problem.outputs(theta)
+    if outputs.ndim != 2:  # no row of outputs for each sample
+        return jnp.asarray(jnp.nan)
+    hits = jnp.argmax(outputs, axis=1) == problem.labels
     return jnp.mean(hits, dtype=jnp.float64)  # of booleans it would be float32

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, is_dense
 
 # J is laid out for all samples of a chunk at once, up to so many numbers (32 MB), and so are its parts.
 NUMBERS = 2**22
@@ -21,7 +21,7 @@ NUMBERS = 2**22
 
 def is_shallow(network: object, samples: int) -> bool:
     """Return whether the network has one hidden layer, and J for so many samples is small enough."""
-    if not isinstance(network, Perceptron) or network.depth != 2:
+    if not is_dense(network) or network.depth != 2:
         return False
     return samples * network.widths[-1] * network.layout.size <= NUMBERS
 

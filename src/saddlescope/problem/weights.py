@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -21,12 +22,12 @@ from saddlescope.problem.agreement import require_agreement
 from saddlescope.problem.data import Data
 from saddlescope.problem.foreign import conversion, exists, foreign_kind
 from saddlescope.problem.names import LAYERS, layer_names, refuse_other_layers, require_plain
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, require_dense
 
 
 def save_weights(
     path: str | Path,
-    network: Perceptron,
+    network: Any,
     parameters: Parameters,
     *,
     overwrite: bool = False,
@@ -50,8 +51,10 @@ def save_weights(
         NonFiniteError: NaN or infinity among the parameters.
         StorageError: the disk refuses.
         WeightsError: the file ``like`` cannot be read.
+        SettingsError: another model than a perceptron; see `to_torch`.
     """
     path = Path(path)
+    require_dense(network, "save_weights")
     network.check(parameters)
     require_finite(parameters, "the network")
     own = _names_like(Path(like), network) if like is not None else None

@@ -12,6 +12,9 @@ from saddlescope.symmetry.neurons import Neurons, Slice
 
 FORMAT = (1, 0)
 
+# What stands for the stroke of a parameter's name, which netCDF keeps for groups.
+_STROKE = "\N{FRACTION SLASH}"
+
 # Arrays with one entry a node, by their field in `Path`.
 NODE_ARRAYS = (
     "times",
@@ -107,15 +110,16 @@ def arrays(path: Path) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     point = path.permutation_point
     if point is not None:
         result.update(_parameter_arrays("point", point.parameters, ()))
-        result.update(_parameter_arrays("reduced", point.reduced, ()))
+        result.update(_parameter_arrays("reduced", point.reduced or {}, ()))
     return result
 
 
 def _parameter_arrays(
     group: str, parameters: dict[str, np.ndarray], lead: tuple[str, ...]
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    stored = {name: f"{group}.{name.replace('/', _STROKE)}" for name in parameters}
     return {
-        f"{group}.{name}": ((*lead, *(f"{group}.{name}.{k}" for k in range(value.ndim - len(lead)))), value)
+        stored[name]: ((*lead, *(f"{stored[name]}.{k}" for k in range(value.ndim - len(lead)))), value)
         for name, value in parameters.items()
     }
 
@@ -203,7 +207,8 @@ def _event(value: dict[str, Any]) -> Event:
 
 
 def _group(stored: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(f"{group}."): value for name, value in stored.items() if name.startswith(f"{group}.")}
+    whole = {name.replace(_STROKE, "/"): value for name, value in stored.items()}
+    return {name.removeprefix(f"{group}."): value for name, value in whole.items() if name.startswith(f"{group}.")}
 
 
 def _point(
@@ -219,5 +224,5 @@ def _point(
         shares=shares,
         accuracy=_number(value["accuracy"]),
         parameters=_group(stored, "point"),
-        reduced=_group(stored, "reduced"),
+        reduced=_group(stored, "reduced") or None,
     )

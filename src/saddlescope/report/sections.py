@@ -87,7 +87,7 @@ def neurons(path: Path) -> dict[str, Any]:
     frames = frames[:, shown]
     widths = path.problem.get("widths")
     inputs = int(widths[0]) if isinstance(widths, list | tuple) else 0
-    plane = path.layer == 1 and inputs == 2
+    plane = path.layer == 1 and inputs == 2 and frames.shape[2] in (2, 3)
     share = None
     if plane:
         points = frames[:, :, :2]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from saddlescope.problem.activations import Parity
+from saddlescope.models.units import Parity
 from saddlescope.resize.result import Refusal, Removal
 
 # Relative distances up to this come from rounding alone.

@@ -6,7 +6,7 @@ what kind of layer they are in. Source: [S21] sections 3 and 4.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from saddlescope.arrays import Layout, Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
+from saddlescope.models.contract import adapted, require_resizable, unwrapped, with_widths
 from saddlescope.precision import in_float64
 from saddlescope.problem.data import teacher_data
 from saddlescope.problem.problem import Problem
@@ -175,8 +176,10 @@ def expand(
 
     Source: [S21] sections 3 and 4, [FA00].
     """
+    model = adapted(network.network if isinstance(network, Problem) else network)
+    require_resizable(model, "expand")
     inputs = measuring_inputs(network, inputs, seed)
-    network = network.network if isinstance(network, Problem) else network
+    network = model
     network.check(parameters)
     require_finite(parameters, "the network")
     small = wide = to_numpy(parameters)
@@ -208,9 +211,9 @@ def expand(
         )
         origins += new
         grown[layer] = len(new)
-    wider = replace(network, widths=tuple(grown))
+    wider = with_widths(network, tuple(grown))
     return Expansion(
-        network=wider,
+        network=unwrapped(wider),
         parameters=wide,
         widths=tuple(grown),
         origins=tuple(origins),
@@ -242,7 +245,7 @@ def measuring_inputs(network: Any, inputs: np.ndarray | None, seed: int) -> np.n
     if inputs is not None:
         return np.asarray(inputs)
     if isinstance(network, Problem):
-        return np.asarray(network.inputs).reshape(-1, network.inputs.shape[-1])[: network.samples]
+        return network.unpadded_inputs()
     return np.random.default_rng([seed, 1]).normal(size=(SAMPLES, network.widths[0]))
 
 

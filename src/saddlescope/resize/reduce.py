@@ -14,7 +14,7 @@ from saddlescope.arrays import Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.errors import NonFiniteError, SettingsError
 from saddlescope.precision import float64, in_float64
 from saddlescope.problem.activations import activation as find_activation
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.absorb import Facts, Units, canonical, relative_gaps, relative_lengths
 from saddlescope.resize.expand import measuring_inputs, outputs_of
@@ -79,6 +79,7 @@ def reduce(
     check_tolerance(tolerance)
     if drop_dead and inputs is None and not isinstance(network, Problem):
         raise SettingsError("which neurons are dead depends on the inputs", name="inputs", value=None, expected="data")
+    require_dense(network.network if isinstance(network, Problem) else network, "reduce")
     inputs = measuring_inputs(network, inputs, 0)
     network = network.network if isinstance(network, Problem) else network
     network.check(parameters)

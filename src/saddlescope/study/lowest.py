@@ -16,6 +16,7 @@ import numpy as np
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.models.contract import is_resizable
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.find import check_settings, find_path
 from saddlescope.paths.result import Path, PathSettings
@@ -195,10 +196,11 @@ def lowest_point(
     merges = estimate_merges(problem, start, layer=layer)
     pairs = math.comb(count, 2)
     number = min(len(merges), follow or (pairs if pairs <= ALL_PAIRS else FOLLOWED))
-    settled = _settled_losses(problem, start, merges[: SETTLED * number]) if number < len(merges) else {}
+    settles = number < len(merges) and is_resizable(problem.network)
+    settled = _settled_losses(problem, start, merges[: SETTLED * number]) if settles else {}
     # Pairs that settle in the same point, to six digits, stay in the order of their estimates.
     order = sorted(settled, key=lambda pair: float(f"{settled[pair]:.6g}"))
-    chosen = order[:number] if settled else [found.pair for found in merges]
+    chosen = order[:number] if settled else [found.pair for found in merges[:number]]
     rows: list[PairRow] = []
     best: tuple[PairRow, Path | None] | None = None
     for found in merges:

@@ -7,7 +7,7 @@ compiled solver serves many merges.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -17,11 +17,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from saddlescope.arrays import Layout, Parameters, to_numpy
+from saddlescope.models.contract import with_widths
 from saddlescope.precision import in_float64
 from saddlescope.problem.activations import activation
 from saddlescope.problem.data import Data
 from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, is_dense
 from saddlescope.problem.problem import Problem
 from saddlescope.study.unexpressed import Unexpressed
 from saddlescope.symmetry.actions import remove
@@ -151,7 +152,7 @@ def estimate_merges(
     units = np.arange(neurons.count(here)) if live is None else np.asarray(sorted(live))
     if len(units) < 2:
         return ()
-    if not isinstance(network, Perceptron):
+    if not is_dense(network):
         return _by_plain_merges(problem, here, layer, units)
     theta = network.layout.flatten(here)
     z, h = activations(network, _arrays(here), sample(problem, len(units)), layer)
@@ -274,7 +275,7 @@ def narrow(problem: Problem, widths: tuple[int, ...]) -> Problem:
     labels = None if problem.labels is None else np.asarray(problem.labels)
     data = Data(rows(problem.inputs), wanted if wanted.dtype.kind == "f" else None, labels)
     return Problem(
-        replace(problem.network, widths=widths),
+        with_widths(problem.network, widths),
         data,
         loss=problem.loss,
         weight_decay=float(problem.weight_decay),
@@ -347,7 +348,7 @@ def _fitted_start(packed: Packed, merge: Merge) -> np.ndarray:
 def carried_out(packed: Packed, merge: Merge, *, both: bool) -> list[Start]:
     """Return the merge carried out: fitted and plain, or only the one of lower loss; none that is not finite."""
     made = [("plain", _plain_start(packed, merge.layer, merge.pair))]
-    if isinstance(packed.problem.network, Perceptron):
+    if is_dense(packed.problem.network):
         made.insert(0, ("fitted", _fitted_start(packed, merge)))
     found = [Start(merge, kind, x, float(loss_at(packed.problem, jnp.asarray(x)))) for kind, x in made]
     good = sorted((start for start in found if np.isfinite(start.value)), key=lambda start: start.value)

@@ -15,7 +15,7 @@ from saddlescope.errors import SettingsError
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import Path, PathSettings
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.actions import permute, split
 
@@ -80,7 +80,8 @@ def merge_recursively(
 
     Source: [B19] section 4.2; science notes, sections 2 and 3.
     """
-    if problem.penalised or not isinstance(problem.network, Perceptron):
+    require_dense(problem.network, "merge_recursively")
+    if problem.penalised:
         raise SettingsError("points of higher order need a perceptron without penalties", name="problem", value=problem)
     now, here = problem, to_numpy(getattr(parameters, "parameters", parameters))
     members: dict[int, tuple[tuple[int, ...], ...]] = {
@@ -93,7 +94,7 @@ def merge_recursively(
         path = find_path(now, here, layer=layer, pair=pair, settings=settings, progress=progress)
         point = path.permutation_point
         done.append(_merge(path))
-        if point is None:
+        if point is None or point.reduced is None:
             break
         widths = list(now.network.widths)
         widths[layer] -= 1

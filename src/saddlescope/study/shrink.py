@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import SettingsError
+from saddlescope.models.contract import require_resizable, unwrapped
 from saddlescope.numerics.continuation import Limits, settle
 from saddlescope.numerics.newton import DENSE_LIMIT, NON_FINITE, OUTCOMES, Iterate
 from saddlescope.numerics.tangent import Unconstrained
@@ -23,7 +24,7 @@ from saddlescope.outcomes import Outcome
 from saddlescope.paths.constraint import PairObjective
 from saddlescope.precision import in_float64
 from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 from saddlescope.study.merges import Merge, Packed, Progress, Start, carried_out, estimate_merges, pack, unpack
 from saddlescope.symmetry.actions import remove
@@ -132,7 +133,7 @@ class _Solver:
     @staticmethod
     def of(packed: Packed) -> "_Solver":
         dense = packed.layout.size <= DENSE_LIMIT
-        factored = not dense and isinstance(packed.problem.network, Perceptron)
+        factored = not dense and is_dense(packed.problem.network)
         theta = packed.layout.flatten(packed.parameters)
         nowhere = jnp.zeros((0,), int)  # no pair: the coordinates are the parameters themselves
         plain = PairCoordinates(nowhere, nowhere, nowhere, nowhere)
@@ -312,6 +313,7 @@ def shrink(
     began = time.perf_counter()
     settings = settings or ShrinkSettings()
     _check(settings)
+    require_resizable(problem.network, "shrink")
     targets = _targets(problem.network, widths, max_loss)
     parameters = getattr(parameters, "parameters", parameters)
     problem.network.check(parameters)
@@ -342,7 +344,7 @@ def shrink(
     packed = unpack(packed)
     ending = Outcome.CONVERGED
     if steps:
-        packed, ending, counts = _settle_finally(packed, steps[-1], settings)
+        packed, ending, counts = _settle_last(packed, steps[-1], settings)
         spent.append(counts)
     found = _record(problem, first, packed, tuple(steps), settings, ending)
     return replace(
@@ -354,9 +356,7 @@ def shrink(
     )
 
 
-def _settle_finally(
-    packed: Packed, last: ShrinkStep, settings: ShrinkSettings
-) -> tuple[Packed, Outcome, dict[str, int]]:
+def _settle_last(packed: Packed, last: ShrinkStep, settings: ShrinkSettings) -> tuple[Packed, Outcome, dict[str, int]]:
     """Return the state settled once more, to the last merge's tolerance, with the outcome and what it cost."""
     solver = _Solver.of(packed)
     found = solver.settle(packed.layout.flatten(packed.parameters), last.tolerance, settings.finish)
@@ -380,7 +380,7 @@ def _record(
         return float(np.sqrt(sum(np.sum(np.square(value)) for value in of.gradient_of(at).values())))
 
     return Shrunk(
-        network=small.network,
+        network=unwrapped(small.network),
         parameters=to_numpy(packed.parameters),
         steps=steps,
         members={layer: tuple(living.values()) for layer, living in packed.members.items()},

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.precision import in_float64
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.actions import permute, split
 from saddlescope.valleys.moves import route_end, route_position
@@ -69,9 +69,10 @@ def join(
     Source: [S21] (one extra neuron per layer connects all permutations); [B19] section 4.2 (ii).
     """
     began = time.perf_counter()
-    check_settings(problem, points, tolerance)
     network = problem.network
-    if not isinstance(network, Perceptron) or network.depth < 2:
+    require_dense(network, "join")
+    check_settings(problem, points, tolerance)
+    if network.depth < 2:
         raise SettingsError(
             "spare neurons are given to the hidden layers of a perceptron",
             name="network",

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from saddlescope.arrays import Parameters
 from saddlescope.errors import SettingsError
+from saddlescope.models.contract import layer_number
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.neurons import Neurons
@@ -38,7 +39,7 @@ def walk(
     point: Any,
     permutation: Sequence[int],
     *,
-    layer: int | None = None,
+    layer: int | str | None = None,
     pair: tuple[int, int] | None = None,
     neurons: Neurons | None = None,
     points: int = POINTS,
@@ -60,7 +61,7 @@ def walk(
         problem: network, data and loss, without penalty.
         point: a permutation point, or a parameter set with equal incoming vectors of the pair.
         permutation: which old neuron each place gets, counted from 0.
-        layer: hidden layer, counted from 1; by default the point's.
+        layer: hidden layer, counted from 1, or its name; by default the point's.
         pair: the twins; by default the point's.
         neurons: the layer's neurons; by default the network's.
         points: how many points of each segment are measured, the last at its end.
@@ -94,9 +95,10 @@ def walk(
     problem.network.check(parameters)
     start = {name: parameters[name] for name in problem.network.layout.names}
     units = neurons if neurons is not None else problem.network.neurons(layer)
+    number = layer_number(problem.network, layer) if isinstance(layer, str) else layer
     route = find_route(start, units, pair, permutation)
     scan = measure(problem, [route], points=points, tolerance=tolerance, progress=progress)
-    return Walk(layer=layer, route=route, scan=scan, seconds=time.perf_counter() - began)
+    return Walk(layer=number, route=route, scan=scan, seconds=time.perf_counter() - began)
 
 
 def check_settings(problem: Problem, points: int, tolerance: float) -> None:
