@@ -16,7 +16,6 @@ from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.numerics import balls, spectrum
 from saddlescope.precision import float64
 from saddlescope.problem.networks import Perceptron
-from saddlescope.symmetry.neurons import Neurons, Slice
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
@@ -168,18 +167,16 @@ def test_what_g_and_b_change_on_the_way_is_added_to_their_errors():
 )
 def test_a_unit_is_turned_if_its_negative_is_near_an_earlier_one(second, turned):
     """Within 1e-3 of the largest incoming vector, of length sqrt 2; and not one that is near its own negative."""
-    neurons = Neurons((Slice("0.weight", 0),), (Slice("2.weight", 1),))
     parameters = {"0.weight": np.array([[1.0, 1.0], second, [0.1, 0.0]]), "2.weight": np.array([[3.0, 5.0, 7.0]])}
-    network = Perceptron((2, 3, 1), "tanh", bias=False)
+    layers = Perceptron((2, 3, 1), "tanh", bias=False).layers
     with float64():
-        after, found = twins.find_twins(network, parameters, {1: neurons}, close=0.9e-3 / np.sqrt(2) * 1.001)
+        after, found = twins.find_twins(parameters, layers, close=0.9e-3 / np.sqrt(2) * 1.001)
     assert found == (((1, 1),) if turned else ())
     assert after["0.weight"][1].tolist() == [(-value if turned else value) for value in second]
     assert after["2.weight"].tolist() == [[3.0, -5.0 if turned else 5.0, 7.0]]
-    even = Perceptron((2, 3, 1), "relu", bias=False)
-    assert twins.find_twins(even, parameters, {1: neurons}, close=1e-3)[1] == ()
-    constant = Perceptron((2, 3, 1), "sigmoid", bias=False)
-    assert twins.find_twins(constant, parameters, {1: neurons}, close=1e-3)[1] == ()
+    for activation in ("relu", "sigmoid"):  # no bias behind takes the sigmoid's constant
+        layers = Perceptron((2, 3, 1), activation, bias=False).layers
+        assert twins.find_twins(parameters, layers, close=1e-3)[1] == ()
 
 
 # The refined point.

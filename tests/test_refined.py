@@ -412,14 +412,14 @@ def with_bias(point: Critical, layer: int, bias: list[float], residual: float = 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
 def test_units_that_are_always_on_are_linear(activation: str) -> None:
     """Two units on at all samples: GL(2) among them, of which 2 are scales, and a shift of each."""
-    point = with_bias(critical((3, 3, 2), activation, seed=1), 1, [40.0, 50.0, 0.3])
+    point = with_bias(critical((3, 3, 2), activation, seed=1), 1, [8.0, 9.0, 0.3])
     found = certify(problem_of(point), point.parameters)
     right(point, found)
     assert counts(found) == {"scaling": 3, "linear units": 2 + 2}
     wide = copied(point, 1, 1, (0.4, 0.6))
     found = certify(problem_of(wide), wide.parameters)
     right(wide, found)
-    assert counts(found)["linear units"] == 4 + 2  # the other's incoming vector, and the bias
+    assert counts(found)["linear units"] == 4 + 2 + 1  # the other's incoming and outgoing vectors, and the bias
 
 
 def test_a_unit_on_at_few_samples_does_not_see_all_of_its_weights() -> None:

@@ -133,23 +133,25 @@ def incoming_rows(
 
 
 def outgoing_rows(
-    network: Perceptron, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int
+    network: Perceptron, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
 ) -> dict[str, Float[np.ndarray, "rows outgoing"]]:
-    """Return, by kind, the outgoing directions along which G of a unit of this layer vanishes.
+    """Return, by kind, the outgoing directions along which G of a unit vanishes at a critical point.
 
-    Dead units of the next layer read nothing; of p alike units that send to fewer than p, some combination is not
-    passed on.
+    They are the outgoing vectors of other units that are alike, a_j^T G = dL/dtheta_j = 0; dead units of the next
+    layer, which read nothing; and of p alike units there that send to fewer than p, what is not passed on.
     """
-    if layer >= len(patterns):
-        return {}
-    pattern, width = patterns[layer], network.widths[layer + 1]
-    vectors = network.neurons(layer + 1).outgoing_vectors(network.layout.unflatten_numpy(x))
-    mixed = []
-    for units in pattern.alike:
-        if len(units) > vectors.shape[1] and pattern.slopes[units[0]] != 0.0:
-            for null in np.linalg.svd(vectors[list(units)].T, full_matrices=True)[2][vectors.shape[1] :]:
-                row = np.zeros(width)
-                row[list(units)] = null
-                mixed.append(row)
-    rows = {"unused": np.eye(width)[pattern.slopes == 0.0]}
-    return rows | ({"linear units": np.stack(mixed)} if mixed else {})
+    parameters = network.layout.unflatten_numpy(x)
+    own = network.neurons(layer).outgoing_vectors(parameters)
+    mixed = [own[other] for other in patterns[layer - 1].like(unit) if other != unit]
+    dead = np.zeros((0, own.shape[1]))
+    if layer < len(patterns):
+        pattern, width = patterns[layer], network.widths[layer + 1]
+        dead = np.eye(width)[pattern.slopes == 0.0]
+        vectors = network.neurons(layer + 1).outgoing_vectors(parameters)
+        for units in pattern.alike:
+            if len(units) > vectors.shape[1] and pattern.slopes[units[0]] != 0.0:
+                for null in np.linalg.svd(vectors[list(units)].T, full_matrices=True)[2][vectors.shape[1] :]:
+                    row = np.zeros(width)
+                    row[list(units)] = null
+                    mixed.append(row)
+    return {"unused": dead} | ({"linear units": np.stack(mixed)} if mixed else {})

@@ -252,7 +252,7 @@ def with_null(
     patterns = layer_patterns(problem, x)
     if patterns:
         incoming["linear units"] = incoming_rows(network, x, patterns, layer, unit)
-        outgoing |= outgoing_rows(network, x, patterns, layer)
+        outgoing |= outgoing_rows(network, x, patterns, layer, unit)
     return coupling._replace(outgoing_null=outgoing, incoming_null=incoming)
 
 
