@@ -118,12 +118,12 @@ def outcome_beside(point: Critical, found: Certificate) -> str:
     there = replace(point, parameters=found.point)
     if found.index is not None or found.nullity is not None:
         gradient, hessian = (part.astype(float) for part in gradient_and_hessian(there))
-        scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
         theta = np.concatenate([np.abs(value).ravel() for value in found.point.values()])
-        rounding = 4 * np.finfo(float).eps * np.linalg.norm(scale * (np.abs(hessian) @ theta))  # of the parameters
-        if np.linalg.norm(scale * gradient) > rounding:
+        size = np.concatenate([np.full(v.size, point.units.get(name, 1.0)) for name, v in found.point.items()])
+        rounding = 4 * np.finfo(float).eps * np.linalg.norm(size * (np.abs(hessian) @ theta))  # of the parameters
+        if np.linalg.norm(size * gradient) > rounding:
             return "wrong"
-    return outcome(found, signs(there))
+    return outcome(found, signs(there, level=True))
 
 
 def outcome(found: Certificate, truth: tuple[int, int] | None) -> str:

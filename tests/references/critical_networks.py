@@ -192,12 +192,21 @@ def coupling(point: Critical, layer: int, unit: int) -> tuple[np.ndarray, np.nda
     return g, b
 
 
-def signs(point: Critical) -> tuple[int, int] | None:
-    """Return (index, nullity) of the Hessian; None if its eigenvalues leave no clear gap around 0."""
-    hessian = gradient_and_hessian(point)[1].astype(float)
+def signs(point: Critical, *, level: bool = False) -> tuple[int, int] | None:
+    """Return (index, nullity) of the Hessian; None if its eigenvalues leave no clear gap around 0.
+
+    ``level``: every row is first brought to the size of the others, by a congruence. A copy of a tiny share has tiny
+    rows, which are known to as many digits as any.
+    """
+    hessian = gradient_and_hessian(point)[1]
     # The parameters' own units are taken out by a congruence, so that a gap can be seen.
     size = np.concatenate([np.full(value.size, point.units.get(name, 1.0)) for name, value in point.parameters.items()])
-    values = np.linalg.eigvalsh(hessian * size * size[:, None])
+    hessian = hessian * size * size[:, None]
+    for _ in range(20 if level else 0):
+        rows = np.abs(hessian).max(axis=1)
+        factor = 1 / np.sqrt(np.where(rows > 0, rows, Long(1)))
+        hessian = hessian * factor * factor[:, None]
+    values = np.linalg.eigvalsh(hessian.astype(float))
     shares = np.abs(values) / np.abs(values).max()
     zero = shares < 1e-13
     if np.any(~zero & (shares < 3e-10)):
