@@ -40,7 +40,7 @@ def plot_spectrum(certificate: Certificate, axes: Axes | None = None) -> Axes:
     axes.set_yticks([*-powers[::-1], 0.0, *powers], minor=False)
     axes.axhline(0.0, color=GREY, lw=0.8)
     axes.set_xlabel("eigenvalue, in rising order within its block")
-    axes.set_ylabel("eigenvalue of the Hessian")
+    axes.set_ylabel("eigenvalue of the Hessian, natural units")
     if certificate.parts or certificate.symmetry_nullity:
         # Above the axes: inside it would hide a negative eigenvalue, which the verdict hangs on.
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False)
