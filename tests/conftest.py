@@ -1,10 +1,23 @@
 """Settings for all tests: no deadline for hypothesis (compilation is slow), the data folder, small shared networks."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # programs serve all files and both processes, which inherit this
+    _PROGRAMS = tempfile.mkdtemp(prefix="saddlescope-programs-")
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": _PROGRAMS,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
+
 import jax
 import jaxtyping
 import numpy as np

@@ -42,7 +42,8 @@ def test_every_code_block_runs(page, tmp_path, monkeypatch):
         if language == "python":
             exec(compile(text, page.name, "exec"), names)
         elif language == "sh":
-            shell = f'set -e\nsaddlescope() {{ "{sys.executable}" -m saddlescope "$@"; }}\n{text}'
+            here = Path(sys.executable).parent  # a block's own python is the one that runs the tests
+            shell = f'set -e\nPATH="{here}:$PATH"\nsaddlescope() {{ "{sys.executable}" -m saddlescope "$@"; }}\n{text}'
             ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
             assert ran.returncode == 0, ran.stderr[-2000:]
 

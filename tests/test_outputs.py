@@ -298,6 +298,7 @@ def test_a_user_s_file_of_the_same_name_is_not_written_over(
 
 SLEEPER = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would inherit that it is ignored
 import saddlescope.paths.find
 def find(*_, **__):
     print("begun", flush=True)

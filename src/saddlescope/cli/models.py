@@ -4,6 +4,7 @@ The one place where it is read. What the function may return: a PyTorch module; 
 saddlescope with its parameters, as `from_function` and its like return them; or that and an example.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +176,8 @@ def _drawn(model: Any) -> np.ndarray:
             value=getattr(model, "origin", "own"),
             expected="(model, parameters, example) from the function, or --data",
         )
-    return np.random.default_rng(0).normal(size=(_SAMPLES, model.widths[0]))
+    size = model.widths[0] if kinds is None else sum(math.prod(one.shape) for one in kinds)
+    return np.random.default_rng(0).normal(size=(_SAMPLES, size))
 
 
 def example_of(word: str) -> Any:

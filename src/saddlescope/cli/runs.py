@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from saddlescope.cli.path import problem_of
 from saddlescope.errors import RecordError
 from saddlescope.models.own_code import is_code
+from saddlescope.records.schema import plain
 
 if TYPE_CHECKING:
     from saddlescope.paths.result import Path
@@ -38,7 +39,7 @@ def problem_of_run(
     told = data or words.get("data")
     if told is None:
         raise RecordError("this run does not name its data", name="run", value=run, advice="Name them with --data")
-    missing = sorted({"loss", "activation", "weight_decay", "norm_barrier", "widths"} - set(words))
+    missing = sorted({"loss", "weight_decay", "norm_barrier"} - set(words))
     if missing:
         raise RecordError("this run does not say what it is of", name="fields", value=", ".join(missing))
     loss = str(words["loss"]).replace("_", "-")
@@ -49,15 +50,14 @@ def problem_of_run(
         str(told),
         loss=loss,
         target=str(words.get("target", "data")),
-        activation=None if is_code(str(named)) else str(words["activation"]),
+        activation=None if is_code(str(named)) else str(words.get("activation")),
         weight_decay=_number(words, "weight_decay"),
         norm_barrier=_number(words, "norm_barrier"),
         weights=weights,
     )
-    if list(problem.network.widths) != words["widths"]:
-        raise RecordError(
-            "the network is not the run's", name="widths", value=problem.network.widths, expected=str(words["widths"])
-        )
+    for name, value in plain(problem.network.describe()).items():
+        if name in words and words[name] != value:
+            raise RecordError("the network is not the run's", name=name, value=value, expected=str(words[name]))
     if problem.fingerprint(parameters)["data"] != path.fingerprints["data"]:
         raise RecordError(
             "the data are not those of the run",

@@ -17,7 +17,7 @@ from scipy.sparse.linalg import LinearOperator, minres
 
 from saddlescope.arrays import require_finite
 from saddlescope.critical.reduced import Reduced, in_32, reduced_hessian, reduced_product, reduced_value_and_gradient
-from saddlescope.numerics.spectrum import SAFETY, entry_rounding, natural_scale
+from saddlescope.numerics.spectrum import SAFETY, SCALE_32, entry_rounding, natural_scale
 from saddlescope.problem.kronecker import factors, half_apply
 from saddlescope.problem.networks import is_dense
 
@@ -128,7 +128,15 @@ def _gradient_rounding(reduced: Reduced, x: np.ndarray, gradient: np.ndarray) ->
     for size in (0.0, 2.0**-24, 2.0**-24):
         near = np.asarray(x32) * (1.0 + size * generator.choice([-1.0, 1.0], len(x)))
         runs.append(entry_rounding(gradient, reduced_value_and_gradient(coarse, near.astype(np.float32))[1]))
-    return np.sqrt(np.mean(np.square(runs), axis=0))
+    usual = np.sqrt(np.mean(np.square(runs), axis=0))
+    # Where float32 underflows it tells nothing: there, what one unit in the last place of the parameters changes.
+    under = usual < 2.0 * SAFETY * SCALE_32 * np.abs(gradient)
+    if under.any():
+        near = np.nextafter(x, np.where(generator.random(len(x)) < 0.5, -np.inf, np.inf))
+        usual = np.where(
+            under, np.maximum(usual, SAFETY * np.abs(reduced_value_and_gradient(reduced, near)[1] - gradient)), usual
+        )
+    return usual
 
 
 def _rounding(reduced: Reduced, x: np.ndarray, hessian: np.ndarray, gradient: np.ndarray) -> tuple[Any, Any]:
