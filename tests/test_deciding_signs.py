@@ -232,8 +232,8 @@ def test_the_way_is_probed_along_the_longer_of_two_moves_but_not_too_near():
 def refined(**changes) -> refine.RefinedPoint:
     zero = np.zeros(2)
     at = refine.RefinedPoint(
-        x=zero, hessian=None, rounding=None, gradient=zero, gradient_rounding=zero, loss=2.0, first_loss=2.0,
-        first_norm=1.0, decrease=0.0, converged=True, already=False, scale=np.ones(2), way=zero, factor=0.0, products=0,
+        x=zero, hessian=None, rounding=None, gradient=zero, gradient_rounding=zero, loss=2.0,
+        decrease=0.0, converged=True, already=False, scale=np.ones(2), way=zero, factor=0.0, products=0,
     )  # fmt: skip
     return replace(at, **changes)
 

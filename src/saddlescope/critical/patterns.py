@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron
+from saddlescope.problem.networks import Perceptron, is_dense
 from saddlescope.problem.problem import Problem
 
 
@@ -34,7 +34,7 @@ class LayerPatterns:
 def layer_patterns(problem: Problem, x: Float[np.ndarray, " size"]) -> tuple[LayerPatterns, ...]:
     """Return the patterns of every hidden layer; nothing for activations that are not piecewise linear."""
     network = problem.network
-    if not isinstance(network, Perceptron):
+    if not is_dense(network):
         return ()
     kind = activation(network.activation)
     if not kind.homogeneous:

@@ -55,8 +55,6 @@ class RefinedPoint:
     gradient: np.ndarray
     gradient_rounding: np.ndarray
     loss: float
-    first_loss: float
-    first_norm: float
     decrease: float
     converged: bool
     already: bool
@@ -193,8 +191,6 @@ def refine_dense(reduced: Reduced, x: np.ndarray) -> RefinedPoint:
         gradient,
         noise,
         float(loss),
-        float(start[3]),
-        float(np.linalg.norm(start[2])),
         first.decrease,
         converged,
         _is_rounding(start[2], noise) if x is start[0] else False,
@@ -283,8 +279,6 @@ def refine_free(reduced: Reduced, x: np.ndarray) -> RefinedPoint:
         gradient,
         noise,
         float(loss),
-        float(start[2]),
-        float(np.linalg.norm(start[1])),
         decrease,
         converged,
         already,
@@ -300,7 +294,7 @@ def _turned(operator: Congruent, v: np.ndarray) -> np.ndarray:
 
 
 def _minres_step(operator: Congruent, reduced: Reduced, x: np.ndarray, turned: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the step P s with P H P s = -P g, to a thousandth of the gradient, and the products that it took."""
+    """Return the step P s with P H P s = -P g, to a millionth of the gradient, and the products that it took."""
     count = 0
 
     def product(v: np.ndarray) -> np.ndarray:
