@@ -228,7 +228,7 @@ def from_flax(module: Any, variables: Any = None, x: Any = None) -> tuple[Functi
         MissingExtraError: Flax is not installed.
     """
     try:
-        from flax import linen, nnx
+        from flax import linen, nnx  # pyright: ignore[reportMissingImports] — no part of what the tests install
     except ImportError as error:
         raise MissingExtraError("Flax is not installed", advice="Install flax to read its modules") from error
     origin = f"flax:{type(module).__name__}"
