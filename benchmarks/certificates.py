@@ -32,15 +32,15 @@ from critical_networks import Critical, copied, critical, gradient_and_hessian, 
 
 from saddlescope.arrays import Layout
 from saddlescope.critical.certify import certify
+from saddlescope.critical.decomposition import coupling_of, scene_of
 from saddlescope.critical.groups import CLOSE, Embedding
 from saddlescope.critical.reduced import Reduced, reduced_hessian
 from saddlescope.critical.result import Certificate, Group
-from saddlescope.critical.scene import coupling_of, scene_of
+from saddlescope.data.data import Data
+from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import split
+from saddlescope.units.actions import split
 
 # Small network, activation, bias, units added to each hidden layer. One compilation a row.
 ROWS = [
@@ -203,15 +203,15 @@ DENSE_UP_TO = 5000
 def large(widths: tuple[int, ...], *, digits: bool) -> tuple[Problem, dict[str, np.ndarray]]:
     """Return a network whose first hidden unit is copied, and random data or MNIST's; not critical, for timing only."""
     if digits:
-        from saddlescope.problem.sources import mnist
+        from saddlescope.data.sources import mnist
 
         rows = mnist("train")
         inputs, samples = rows.inputs, len(rows.inputs)
     else:
         samples = 2000
         inputs = np.random.default_rng(0).normal(size=(samples, widths[0]))
-    small = Perceptron((widths[0], widths[1] - 1, widths[2]), "tanh")
-    wide = Perceptron(widths, "tanh")
+    small = MLP((widths[0], widths[1] - 1, widths[2]), "tanh")
+    wide = MLP(widths, "tanh")
     parameters = split(small.initial(0), small.neurons(1), 0, (0.4, 0.6))
     targets = np.random.default_rng(1).normal(size=(samples, widths[-1]))
     return Problem(wide, Data(inputs, targets)), parameters

@@ -29,21 +29,21 @@ import jax.numpy as jnp
 import numpy as np
 from machine import head
 
-from saddlescope.numerics.continuation import Limits, settle
-from saddlescope.numerics.memory import empty
+from saddlescope.data.data import teacher_data
+from saddlescope.data.sources import normal_inputs, toy, toy_teacher
+from saddlescope.models.mlp import MLP
+from saddlescope.numerics.continuation import Tolerances, settle
+from saddlescope.numerics.lbfgs_history import empty
 from saddlescope.numerics.newton import CONVERGED, DENSE_LIMIT
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.find import find_path
 from saddlescope.paths.follow import distances_between
 from saddlescope.paths.result import PathSettings
 from saddlescope.precision import float64
-from saddlescope.problem.data import teacher_data
 from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import normal_inputs, toy, toy_teacher
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.gauge import most_similar_pair
+from saddlescope.units.coordinates import PairCoordinates
+from saddlescope.units.gauge import most_similar_pair
 
 # Seconds that a dense step, a whole dense correction and a whole dense path may be foreseen to take.
 STEP, WHOLE, PATH = 4.0, 20.0, 90.0
@@ -68,7 +68,7 @@ class Case:
 
     def settle(self, solver: str, share: float, limit: int = LIMIT, k: int = 1, x=None, memory=None):
         """Correct once, from the teacher unless a point is given."""
-        limits = Limits(jnp.asarray(share * self.slope), self.radius, jnp.asarray(limit))
+        limits = Tolerances(jnp.asarray(share * self.slope), self.radius, jnp.asarray(limit))
         if solver == "krylov" and memory is None:
             memory = empty(self.size)
         x = self.start if x is None else x
@@ -78,7 +78,7 @@ class Case:
 
 def build(widths: tuple[int, ...], samples: int, seed: int = 0) -> Case:
     """Return the case of these widths with as many samples."""
-    network = Perceptron(widths, "tanh")
+    network = MLP(widths, "tanh")
     generator = np.random.default_rng(seed)
     shapes = zip(network.layout.names, network.layout.shapes, strict=True)
     fan_in = {name: math.sqrt(shape[1]) if len(shape) > 1 else 1.0 for name, shape in shapes}

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from machine import head
 
+from saddlescope.data.data import Data
+from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 
 
@@ -54,7 +54,7 @@ def best(functions: dict, repeats: int) -> dict[str, float]:
 def row(widths: tuple[int, ...], samples: int, activation: str, repeats: int) -> str:
     """Measure one network and return its line."""
     generator = np.random.default_rng(0)
-    network = Perceptron(widths, activation)
+    network = MLP(widths, activation)
     data = Data(generator.uniform(size=(samples, widths[0])), generator.normal(size=(samples, widths[-1])))
     problem = Problem(network, data)
     with float64():

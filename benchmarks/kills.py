@@ -124,7 +124,7 @@ def _base(folder: Path) -> None:
     inputs = generator.normal(size=(24, 2))
     np.savez(folder / "d.npz", inputs=inputs, targets=np.sin(inputs[:, :1]) * inputs[:, 1:])
     (folder / "study.toml").write_text(STUDY, encoding="utf-8")
-    network = ss.Perceptron((2, 3, 1), "tanh")
+    network = ss.MLP((2, 3, 1), "tanh")
     ss.save_weights(folder / "s.safetensors", network, network.initial(0))
     ss.save_weights(folder / "teach.safetensors", *ss.data.toy_teacher("tanh", 0))
     (folder / "o").mkdir()

@@ -15,30 +15,30 @@ import time
 
 import numpy as np
 
+from saddlescope.data.data import teacher_data
+from saddlescope.models.mlp import MLP
 from saddlescope.paths.result import PathSettings
-from saddlescope.problem.data import teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.study.lowest import SETTLED, LowestPass, _settled_losses, lowest_point
-from saddlescope.study.merges import estimate_merges
-from saddlescope.symmetry.actions import merge
-from saddlescope.symmetry.gauge import distance
+from saddlescope.resize.merges import estimate_merges
+from saddlescope.units.actions import merge
+from saddlescope.units.gauge import distance
+from saddlescope.workflows.lowest import SETTLED, LowestPass, _settled_losses, lowest_point
 
 FOLLOWED = (1, 2, 3, 5)
 
 
-def teacher(widths: tuple[int, ...], activation: str, seed: int) -> tuple[Perceptron, dict, Problem, Problem]:
+def teacher(widths: tuple[int, ...], activation: str, seed: int) -> tuple[MLP, dict, Problem, Problem]:
     """Return network, weights, its problem, and the problem of the network with one neuron less in layer 1."""
-    network = Perceptron(widths, activation)
+    network = MLP(widths, activation)
     generator = np.random.default_rng(seed)
     layout = network.layout
     parameters = {n: generator.normal(size=s) for n, s in zip(layout.names, layout.shapes, strict=True)}
     data = teacher_data(network, parameters, generator.normal(size=(1000, widths[0])))
-    small = Perceptron((widths[0], widths[1] - 1, *widths[2:]), activation)
+    small = MLP((widths[0], widths[1] - 1, *widths[2:]), activation)
     return network, parameters, Problem(network, data), Problem(small, data)
 
 
-def rankings(found: LowestPass, network: Perceptron, parameters: dict, problem: Problem, small: Problem) -> dict:
+def rankings(found: LowestPass, network: MLP, parameters: dict, problem: Problem, small: Problem) -> dict:
     """Return, by ranking, the first k pairs as a function of k."""
     neurons, homogeneous = network.neurons(1), network.homogeneous(1)
     pairs = [row.pair for row in found.rows]

@@ -12,19 +12,19 @@ import time
 
 from machine import head
 
+from saddlescope.data.data import teacher_data
+from saddlescope.data.sources import mnist
+from saddlescope.models.mlp import MLP
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
-from saddlescope.problem.data import teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import mnist
 from saddlescope.training.train import train
 
 
 def task(width: int, activation: str) -> tuple[Problem, dict]:
     """Return the student's problem and the teacher's parameters; the images themselves are kept in the problem only."""
     data = mnist("train")
-    network = Perceptron((784, width, width, 10), activation)
+    network = MLP((784, width, width, 10), activation)
     teacher = train(Problem(network, data, loss="cross_entropy"), adam_steps=300, max_newton=0).parameters
     rows = teacher_data(network, teacher, data.inputs, labels=data.labels)
     return Problem(network, rows, loss="normalised"), teacher

@@ -24,19 +24,19 @@ from jaxtyping import Array
 from machine import head
 from scipy import optimize
 
-from saddlescope.numerics.continuation import Limits, embark, evaluate, march, settle
+from saddlescope.data.data import teacher_data
+from saddlescope.data.sources import mnist
+from saddlescope.models.mlp import MLP
+from saddlescope.numerics.continuation import Tolerances, advance_to, evaluate, init_tracking, settle
 from saddlescope.numerics.tangent import tangent
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.follow import distances_between
 from saddlescope.precision import float64
-from saddlescope.problem.data import teacher_data
 from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import mnist
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.gauge import most_similar_pair
 from saddlescope.training.train import train
+from saddlescope.units.coordinates import PairCoordinates
+from saddlescope.units.gauge import most_similar_pair
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Case:
     surface: PairSurface
     start: Array
     distances: np.ndarray
-    limits: Limits
+    limits: Tolerances
     product: float
 
 
@@ -65,7 +65,7 @@ def timed(function, *arguments) -> float:
 def case(width: int, activation: str, relative: float) -> Case:
     """Return the path of the most similar pair of layer 2 of a network trained by 300 steps of Adam."""
     data = mnist("train")
-    network = Perceptron((784, width, width, 10), activation)
+    network = MLP((784, width, width, 10), activation)
     teacher = train(Problem(network, data, loss="cross_entropy"), adam_steps=300, max_newton=0)
     problem = Problem(network, teacher_data(network, teacher.parameters, data.inputs), loss="normalised")
     neurons = network.neurons(2)
@@ -83,17 +83,19 @@ def case(width: int, activation: str, relative: float) -> Case:
     product = timed(eqx.filter_jit(lambda o, x: o.model_product(x, x)), objective, start) / gradient
     print(f"784-{width}-{width}-10 {activation}, pair {pair}, tolerance {tolerance:.3e}")
     print(f"one gradient {gradient:.3f} s; one Hessian product, in single precision, {product:.2f} gradients")
-    return Case(objective, surface, start, distances, Limits(jnp.asarray(tolerance), radius, jnp.asarray(200)), product)
+    return Case(
+        objective, surface, start, distances, Tolerances(jnp.asarray(tolerance), radius, jnp.asarray(200)), product
+    )
 
 
 def ours(this: Case, told: list[int]) -> list[Array]:
     """Follow the path; print the told distances and the mean over all; return the points at all distances."""
     full = jnp.asarray(np.log(this.distances[0] / this.distances[1]))
-    track = embark(this.objective, this.surface, this.start, this.surface.start, full, "krylov")
+    track = init_tracking(this.objective, this.surface, this.start, this.surface.start, full, "krylov")
     points, counts, met, started = [this.start], [], 0, time.perf_counter()
     for k, d in enumerate(this.distances[1:], start=1):
         began = time.perf_counter()
-        track, leg = march(this.objective, this.surface, track, jnp.asarray(d), full, this.limits, "krylov")
+        track, leg = advance_to(this.objective, this.surface, track, jnp.asarray(d), full, this.limits, "krylov")
         points.append(leg.iterate.x)
         # A gradient at the leg's beginning, and two a stride, at two predictions: at most.
         counts.append((int(leg.iterations) + 1 + 2 * int(leg.strides), int(leg.products)))

@@ -24,13 +24,13 @@ from jaxtyping import Array
 from machine import head
 from mnist_speed import Case, case, timed
 
-from saddlescope.numerics.continuation import Limits, Track, embark, evaluate, march, settle
-from saddlescope.numerics.memory import Memory
+from saddlescope.data.data import teacher_data
+from saddlescope.data.sources import mnist
+from saddlescope.numerics.continuation import ContinuationState, Tolerances, advance_to, evaluate, init_tracking, settle
+from saddlescope.numerics.lbfgs_history import LBFGSHistory
 from saddlescope.paths.constraint import PairObjective
 from saddlescope.precision import float64
-from saddlescope.problem.data import teacher_data
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import mnist
 
 PATIENCE, MOST = 12, 100  # iterations of one correction at most, on a path and alone: ours takes three
 SECONDS = 75.0  # after which a way goes to no further distance
@@ -56,18 +56,18 @@ class Spent:
     points: dict[int, Array]
 
 
-def forget(track: Track) -> Track:
+def forget(track: ContinuationState) -> ContinuationState:
     """Return the track with room for a single direction."""
     size = track.x.shape[0]
     none = jnp.zeros((1, size), jnp.float32)
-    return track._replace(memory=Memory(none, none, none[:, 0], jnp.asarray(0)))
+    return track._replace(memory=LBFGSHistory(none, none, none[:, 0], jnp.asarray(0)))
 
 
-def follow(way: Way, this: Case, last: int, limits: Limits) -> Spent:
+def follow(way: Way, this: Case, last: int, limits: Tolerances) -> Spent:
     """March to every distance, or every n-th, and fill the others in."""
     surface, start, distances = this.surface, this.start, this.distances
     full = jnp.asarray(way.every * np.log(distances[0] / distances[1]))
-    track = embark(way.objective, surface, start, surface.start, full, "krylov")
+    track = init_tracking(way.objective, surface, start, surface.start, full, "krylov")
     track = track if way.remembers else forget(track)
     spent = Spent(0, 0, {0: start})
     began = time.perf_counter()
@@ -75,7 +75,7 @@ def follow(way: Way, this: Case, last: int, limits: Limits) -> Spent:
         if time.perf_counter() - began > SECONDS:
             break
         track = track if way.predicts else track._replace(fresh=jnp.asarray(True))
-        track, leg = march(way.objective, surface, track, jnp.asarray(distances[k]), full, limits, "krylov")
+        track, leg = advance_to(way.objective, surface, track, jnp.asarray(distances[k]), full, limits, "krylov")
         spent.gradients += int(leg.iterations)
         spent.products += int(leg.products)
         spent.points[k] = leg.iterate.x
@@ -94,7 +94,7 @@ def follow(way: Way, this: Case, last: int, limits: Limits) -> Spent:
     return spent
 
 
-def once(way: Way, this: Case, last: int, limits: Limits) -> Spent:
+def once(way: Way, this: Case, last: int, limits: Tolerances) -> Spent:
     """Correct at the first distance only, without strides."""
     del last
     found = settle(way.objective, this.surface, this.start, jnp.asarray(this.distances[1]), limits, "krylov")

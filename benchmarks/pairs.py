@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from machine import head
 
-from saddlescope.numerics.continuation import Limits, solve
+from saddlescope.data.sources import toy, toy_teacher
+from saddlescope.numerics.continuation import Tolerances, solve
+from saddlescope.paths.batch import find_paths
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
-from saddlescope.paths.together import find_paths
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy, toy_teacher
-from saddlescope.symmetry.coordinates import PairCoordinates
+from saddlescope.units.coordinates import PairCoordinates
 
 PAIRS = list(itertools.combinations(range(5), 2))
 NETWORK, TEACHER = toy_teacher("tanh", 0)
@@ -61,7 +61,7 @@ def lanes(iterations: int = 30) -> None:
     xs = [turn.rotate(theta) for turn in turns]
     surfaces = [PairSurface.of(t, x, "tied", unit_incoming=False) for t, x in zip(turns, xs, strict=True)]
     radius = jnp.asarray(0.05 * float(jnp.linalg.norm(theta)))
-    limits = Limits(jnp.asarray(-1.0), radius, jnp.asarray(iterations))  # a tolerance that is never met
+    limits = Tolerances(jnp.asarray(-1.0), radius, jnp.asarray(iterations))  # a tolerance that is never met
     single = eqx.filter_jit(_lane)
     alone = [_least(single, PROBLEM, *one, limits) for one in zip(turns, surfaces, xs, strict=True)]
     each = sum(seconds for seconds, _ in alone) / sum(count for _, count in alone)

@@ -14,13 +14,13 @@ import sys
 import numpy as np
 
 from saddlescope.critical.proof import Proof, prove
+from saddlescope.data.data import Data, teacher_data
+from saddlescope.data.sources import normal_inputs, toy, toy_teacher
+from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import normal_inputs, toy, toy_teacher
-from saddlescope.symmetry.actions import merge, split
 from saddlescope.training.train import train
+from saddlescope.units.actions import merge, split
 
 # Widths of the merged network, activation, layer of the merged pair, pair, shares of the copies.
 CASES = [
@@ -33,7 +33,7 @@ CASES = [
 ]
 
 
-def task(network: Perceptron) -> tuple[Data, dict[str, np.ndarray]]:
+def task(network: MLP) -> tuple[Data, dict[str, np.ndarray]]:
     """Return 1000 samples of a teacher, and the teacher; the toy where the network is its."""
     if network.widths == (2, 5, 1):
         return toy(network.activation), toy_teacher(network.activation)[1]
@@ -43,7 +43,7 @@ def task(network: Perceptron) -> tuple[Data, dict[str, np.ndarray]]:
     return teacher_data(network, teacher, normal_inputs(1000, network.widths[0], 0), name="teacher"), teacher
 
 
-def dense(network: Perceptron, data: Data, parameters: dict[str, np.ndarray]) -> str:
+def dense(network: MLP, data: Data, parameters: dict[str, np.ndarray]) -> str:
     """Return the signs of the dense Hessian in float64."""
     with float64():
         hessian = Problem(network, data).hessian(network.layout.flatten(parameters))
@@ -73,8 +73,8 @@ def main() -> None:
         teacher_widths, wide_widths = list(widths), list(widths)
         teacher_widths[layer] += 1
         wide_widths[layer] += len(shares) - 1
-        large, small = Perceptron(tuple(teacher_widths), activation), Perceptron(widths, activation)
-        wide = Perceptron(tuple(wide_widths), activation)
+        large, small = MLP(tuple(teacher_widths), activation), MLP(widths, activation)
+        wide = MLP(tuple(wide_widths), activation)
         data, teacher = task(large)
         assert data.targets is not None
         start = merge(teacher, large.neurons(layer), *pair)

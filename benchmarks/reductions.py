@@ -94,7 +94,7 @@ def one(generator, number):
     activation = sorted(FUNCTIONS)[number % len(FUNCTIONS)]
     hidden = 1 + int(generator.integers(3)) if activation != "exp" else 1
     widths = (2, *(int(w) for w in generator.integers(2, 5, size=hidden)), 1 + int(generator.integers(3)))
-    network = ss.Perceptron(widths, activation, bias=bool(generator.random() < 0.8))
+    network = ss.MLP(widths, activation, bias=bool(generator.random() < 0.8))
     parameters = {n: generator.normal(size=v.shape) for n, v in network.initial(0).items()}
     kinds, off = [], float(generator.choice(OFF))
     for _ in range(1 + int(generator.integers(3))):

@@ -19,18 +19,18 @@ import time
 
 import numpy as np
 
+from saddlescope.data.data import Data, teacher_data
+from saddlescope.data.sources import digits, mnist
+from saddlescope.models.mlp import MLP
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import digits, mnist
-from saddlescope.study.merges import carried_out, estimate_merges, pack
-from saddlescope.study.shrink import ShrinkSettings, _Solver, shrink
-from saddlescope.symmetry.actions import merge, remove
-from saddlescope.symmetry.gauge import most_similar_pair
+from saddlescope.resize.merges import apply_merge, estimate_merges, pack
 from saddlescope.training.train import train
+from saddlescope.units.actions import merge, remove
+from saddlescope.units.gauge import most_similar_pair
+from saddlescope.workflows.shrink import ShrinkSettings, _Solver, shrink
 
 DECAY = 1e-4
 
@@ -55,7 +55,7 @@ class Task:
         self.options = options
         train_data, test_data = split(options.data, seed, options.rows)
         widths = (train_data.inputs.shape[1], options.width, 10)
-        self.network = Perceptron(widths, options.activation)
+        self.network = MLP(widths, options.activation)
         labels = Problem(self.network, train_data, loss="cross_entropy", weight_decay=DECAY)
         self.teacher = train(labels, seed=seed, adam_steps=options.train_steps, max_newton=0).parameters
         self.loss, self.decay = "cross_entropy", DECAY
@@ -69,7 +69,7 @@ class Task:
 
     def problem(self, width: int, data: Data) -> Problem:
         widths = (self.network.widths[0], width, 10)
-        return Problem(Perceptron(widths, self.network.activation), data, loss=self.loss, weight_decay=self.decay)
+        return Problem(MLP(widths, self.network.activation), data, loss=self.loss, weight_decay=self.decay)
 
     def tuned(self, parameters: dict, steps: int) -> dict:
         width = len(parameters["0.weight"])
@@ -84,7 +84,7 @@ class Task:
         return " ".join(f"{p.loss_of(parameters):9.5f} {p.accuracy(parameters):.4f}" for p in both)
 
 
-def prune(network: Perceptron, parameters: dict, width: int) -> dict:
+def prune(network: MLP, parameters: dict, width: int) -> dict:
     """Remove the neurons of smallest |incoming| |outgoing|."""
     neurons = network.neurons(1)
     while neurons.count(parameters) > width:
@@ -96,7 +96,7 @@ def prune(network: Perceptron, parameters: dict, width: int) -> dict:
     return parameters
 
 
-def average(network: Perceptron, parameters: dict, width: int) -> dict:
+def average(network: MLP, parameters: dict, width: int) -> dict:
     """Merge the pair of closest incoming vectors again and again."""
     neurons = network.neurons(1)
     while neurons.count(parameters) > width:
@@ -148,7 +148,7 @@ def how(options: argparse.Namespace) -> None:
         packed = pack(problem, task.teacher, (1,))
         solver = _Solver.of(packed)
         for found in estimate_merges(problem, task.teacher, layer=1)[:4]:
-            for start in carried_out(packed, found, both=True):
+            for start in apply_merge(packed, found, both=True):
                 for iterations in (10, 50):
                     for _ in range(2):
                         began = time.perf_counter()

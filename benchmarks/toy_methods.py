@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from saddlescope.numerics.continuation import Limits, settle
+from saddlescope.data.sources import toy_teacher
+from saddlescope.numerics.continuation import Tolerances, settle
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.precision import float64
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy_teacher
-from saddlescope.symmetry.coordinates import PairCoordinates
+from saddlescope.units.coordinates import PairCoordinates
 
 L, M, TOLERANCE = 3, 4, 1e-10
 
@@ -237,7 +237,7 @@ def by_ours(setting: Setting, solver: str, limit: int) -> Callable:
 
     def run(_: Setting, theta: np.ndarray, d: float) -> tuple[np.ndarray, int]:
         with float64():
-            limits = Limits(jnp.asarray(TOLERANCE), jnp.asarray(0.05 * size), jnp.asarray(limit))
+            limits = Tolerances(jnp.asarray(TOLERANCE), jnp.asarray(0.05 * size), jnp.asarray(limit))
             found = settle(objective, surface, coordinates.rotate(jnp.asarray(theta)), jnp.asarray(d), limits, solver)
             return np.asarray(coordinates.unrotate(found.x)), int(found.iterations)
 

@@ -14,10 +14,10 @@ import sys
 
 import numpy as np
 
+from saddlescope.data.sources import toy, toy_teacher
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy, toy_teacher
 
 
 def line(path: Path) -> str:

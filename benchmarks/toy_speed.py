@@ -38,11 +38,11 @@ from toy_methods import (
     judge,
 )
 
+from saddlescope.data.sources import toy, toy_teacher
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
 from saddlescope.precision import float64
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy, toy_teacher
 
 DESCENT_THOUSANDS = 1500  # gradients at most at one distance, in thousands
 

@@ -14,10 +14,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.data.data import Data, teacher_data
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import permute
+from saddlescope.units.actions import permute
 from saddlescope.valleys.join import join
 from saddlescope.valleys.moves import route_end
 from saddlescope.valleys.walk import walk
@@ -38,7 +38,7 @@ NETWORKS = (
 EPSILON = np.finfo(float).eps
 
 
-def random_set(network: Perceptron, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def random_set(network: MLP, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Return normal weights / sqrt(inputs)."""
     return {
         name: generator.normal(size=value.shape) / np.sqrt(value.shape[-1])
@@ -71,7 +71,7 @@ def random_walks(count: int) -> None:
     print("loss/loss and output/largest output in units of 2^-52")
     worst: dict[str, float] = defaultdict(float)
     for layer, widths, activation, bias in NETWORKS:
-        network = Perceptron(widths, activation, bias=bias)
+        network = MLP(widths, activation, bias=bias)
         rows = []
         for seed in range(count // len(NETWORKS)):
             generator = np.random.default_rng(seed)
@@ -98,7 +98,7 @@ def random_walks(count: int) -> None:
 
 def sort_neurons(inputs: int, units: int, sorted_units: int, samples: int) -> None:
     """Print what a walk takes that sorts the first neurons of a layer by the length of their incoming vectors."""
-    network = Perceptron((inputs, units, 10), "tanh")
+    network = MLP((inputs, units, 10), "tanh")
     generator = np.random.default_rng(0)
     start = random_set(network, generator)
     start["0.weight"][1], start["0.bias"][1] = start["0.weight"][0], start["0.bias"][0]
@@ -131,7 +131,7 @@ def sort_neurons(inputs: int, units: int, sorted_units: int, samples: int) -> No
 
 def join_copies(widths: tuple[int, ...]) -> None:
     """Print a join of two permuted copies at zero loss."""
-    network = Perceptron(widths, "tanh")
+    network = MLP(widths, "tanh")
     generator = np.random.default_rng(0)
     first = random_set(network, generator)
     second = first

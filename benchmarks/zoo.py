@@ -28,7 +28,7 @@ from saddlescope.models.from_torch import from_torch
 from saddlescope.models.function import Function
 from saddlescope.models.laws import derangement
 from saddlescope.precision import float64
-from saddlescope.symmetry.neurons import Slice
+from saddlescope.units.neurons import Slice
 
 F = nn.functional
 Entry = tuple[str, Callable[[], tuple[Function, dict[str, np.ndarray]]], np.ndarray, int]

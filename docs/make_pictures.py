@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import saddlescope as ss
+from saddlescope.data.data import Data
 from saddlescope.plots.canvas import BLUE, GREY, ORANGE
 from saddlescope.plots.neurons import plot_neurons
 from saddlescope.plots.path import STYLE, plot_distance, plot_loss, plot_outgoing, save_figure
 from saddlescope.plots.spectrum import plot_spectrum
 from saddlescope.plots.surface import plot_surface
 from saddlescope.plots.walk import plot_walk
-from saddlescope.problem.data import Data
-from saddlescope.study.surface import merge_surface
+from saddlescope.workflows.merge_surface import merge_surface
 
 HERE = Path(__file__).parent / "images" / "science"
 PAIR, CHANNEL = (0, 1), (2, 3)
@@ -45,7 +45,7 @@ def picture_of_a_path(path: ss.Path) -> None:
 
 def picture_of_a_channel() -> None:
     """The same pair under the incoming and the tied distance, three outputs: outgoing weights against distance."""
-    network = ss.Perceptron((2, 4, 3), "tanh")
+    network = ss.MLP((2, 4, 3), "tanh")
     minimum = network.initial(0)
     problem = ss.Problem(network, ss.data.teacher_data(network, minimum, ss.data.normal_inputs(60, 2, 0)))
     incoming, tied = (
@@ -113,12 +113,12 @@ def picture_of_the_plane(places: list[tuple[ss.Problem, dict, tuple[int, int]]])
 def three_outputs() -> tuple[ss.Problem, dict, tuple[int, int]]:
     """A network of three outputs at a minimum, one of its neurons split in two: a permutation point."""
     generator = np.random.default_rng(1)
-    teacher = ss.Perceptron((2, 5, 3), "tanh")
+    teacher = ss.MLP((2, 5, 3), "tanh")
     weights = {name: generator.normal(size=value.shape) for name, value in teacher.initial(0).items()}
     inputs = generator.normal(size=(400, 2))
     hidden = np.tanh(inputs @ weights["0.weight"].T + weights["0.bias"])
     data = Data(inputs, hidden @ weights["2.weight"].T + weights["2.bias"])
-    small = ss.Perceptron((2, 3, 3), "tanh")
+    small = ss.MLP((2, 3, 3), "tanh")
     found = ss.train(ss.Problem(small, data), seed=0)
     say(f"three outputs, merged network: {found.outcome}, loss {found.loss:.4g}, gradient {found.gradient_norm:.1e}")
     wide = ss.expand(small, found.parameters, widths={1: 4}, copies={(1, 0): 2}, inputs=inputs)
@@ -149,7 +149,7 @@ def main() -> None:
     """Compute and draw all."""
     HERE.mkdir(parents=True, exist_ok=True)
     data = ss.data.toy("tanh", 0)
-    problem = ss.Problem(ss.Perceptron((2, 4, 1), "tanh"), data)  # one neuron less than the teacher
+    problem = ss.Problem(ss.MLP((2, 4, 1), "tanh"), data)  # one neuron less than the teacher
     student = ss.train(problem, seed=1, adam_steps=500)
     say(f"student: {student.outcome}, loss {student.loss:.4g}, gradient {student.gradient_norm:.1e}")
     path = ss.find_path(problem, student, layer=1, pair=PAIR, settings=ss.PathSettings(steps=60))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from saddlescope.errors import SettingsError
+from saddlescope.models.activations import ACTIVATIONS, activation
 from saddlescope.precision import float64
-from saddlescope.problem.activations import ACTIVATIONS, activation
 
 TORCH = {
     "relu": torch.nn.ReLU(),

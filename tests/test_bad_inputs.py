@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 import saddlescope.paths.find
 from references.synthetic_paths import WIDTHS, synthetic_data, synthetic_path
 from saddlescope.cli.main import run
+from saddlescope.data.weights import save_weights
+from saddlescope.models.mlp import MLP
 from saddlescope.printable import clipped, one_line, printable
-from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.weights import save_weights
 from saddlescope.records.store import save_path
 from saddlescope.report.page import render
 
@@ -41,7 +41,7 @@ MARKS = "\x1b[31m\x07\u202eevil\u202c\u2028\x9b"
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a network, data and a stored run, where nothing can be computed."""
     data = synthetic_data()
-    network = Perceptron(WIDTHS, "tanh")
+    network = MLP(WIDTHS, "tanh")
     monkeypatch.chdir(tmp_path)
     save_weights("net.safetensors", network, network.initial(0))
     np.savez("data.npz", inputs=data.inputs, targets=np.asarray(data.targets))

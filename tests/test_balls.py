@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 
 from saddlescope.errors import MissingExtraError
+from saddlescope.models.activations import ACTIVATIONS
 from saddlescope.numerics import balls
 from saddlescope.precision import float64
-from saddlescope.problem.activations import ACTIVATIONS
 
 flint = pytest.importorskip("flint")
 

@@ -25,11 +25,11 @@ from references.critical_networks import (
 from saddlescope.arrays import Layout
 from saddlescope.critical.certify import certify
 from saddlescope.critical.result import Certificate, Inertia, Kind
-from saddlescope.critical.words import disagreement, verdict
+from saddlescope.critical.verdict import disagreement, verdict
+from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
-from saddlescope.problem.data import Data
-from saddlescope.symmetry.actions import split
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.actions import split
+from saddlescope.units.neurons import Neurons, Slice
 
 HALF = (0.5, 0.5)
 

@@ -9,11 +9,11 @@ import pytest
 
 from saddlescope.cli.main import run
 from saddlescope.errors import DataError, RecordExistsError, SettingsError
-from saddlescope.study.claims import STATEMENTS, Verdict, find_statement, judge, run_claims
-from saddlescope.study.claims_points import gradient_norm, reduced, signs, spectrum
-from saddlescope.study.counterexamples import recheck, save_counterexamples
-from saddlescope.study.samples import ROWS, Case, critical_case, lifted_case, small_of, with_copies
-from saddlescope.study.statements import Finding
+from saddlescope.papers.claims import STATEMENTS, Verdict, find_statement, judge, run_claims
+from saddlescope.papers.claims_points import gradient_norm, reduced, signs, spectrum
+from saddlescope.papers.counterexamples import recheck, save_counterexamples
+from saddlescope.papers.samples import ROWS, Case, critical_case, lifted_case, small_of, with_copies
+from saddlescope.papers.statements import Finding
 
 
 def verdicts(*names: str, samples: int = 48) -> dict[str, Verdict]:

@@ -10,11 +10,11 @@ import pytest
 
 from saddlescope.critical.along import Along
 from saddlescope.outcomes import Outcome
+from saddlescope.papers import claims_counts, claims_points, claims_ways
+from saddlescope.papers.claims import STATEMENTS, find_statement, judge, run_claims
+from saddlescope.papers.samples import Case, critical_case, lifted_case, minimum_case, with_copies
 from saddlescope.paths.result import Path
 from saddlescope.resize.manifold import sample
-from saddlescope.study import claims_counts, claims_points, claims_ways
-from saddlescope.study.claims import STATEMENTS, find_statement, judge, run_claims
-from saddlescope.study.samples import Case, critical_case, lifted_case, minimum_case, with_copies
 from saddlescope.valleys.result import Walk
 
 SEEDS = range(60)

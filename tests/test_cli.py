@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from saddlescope.cli.main import run
-from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.weights import save_weights
+from saddlescope.data.weights import save_weights
+from saddlescope.models.mlp import MLP
 from saddlescope.records.store import load_path
 
 TRAIN = ("train", "--widths", "2,3,1", "--activation", "tanh", "--adam-steps", "50")
@@ -24,7 +24,7 @@ TRAIN = ("train", "--widths", "2,3,1", "--activation", "tanh", "--adam-steps", "
 def here(tmp_path, monkeypatch):
     """An empty working folder with a small teacher and its data."""
     monkeypatch.chdir(tmp_path)
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     generator = np.random.default_rng(0)
     teacher = {name: generator.normal(size=value.shape) for name, value in network.initial(0).items()}
     x = generator.normal(size=(60, 2))

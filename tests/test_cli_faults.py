@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 
 import saddlescope.paths.find
-import saddlescope.study.demo
 import saddlescope.training.train
+import saddlescope.workflows.demo
 from references.synthetic_paths import WIDTHS, synthetic_data, synthetic_path
 from saddlescope.cli.main import run
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.summary import path_json, path_lines
+from saddlescope.data.weights import save_weights
+from saddlescope.models.mlp import MLP
 from saddlescope.outcomes import Outcome
-from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.weights import save_weights
 from saddlescope.records.store import load_path
 
-NETWORK = Perceptron(WIDTHS, "tanh")
+NETWORK = MLP(WIDTHS, "tanh")
 PATH = ("path", "net.safetensors", "--data", "data.npz", "--layer", "1")
 TRAIN = ("train", "--widths", "2,3,1", "--activation", "tanh", "--data", "data.npz")
 
@@ -46,7 +46,7 @@ def here(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> FilePath:
     shown = SimpleNamespace(
         network=NETWORK, teacher=SimpleNamespace(parameters=NETWORK.initial(0)), accuracy=0.5, path=synthetic_path()
     )
-    monkeypatch.setattr(saddlescope.study.demo, "demonstrate", lambda **_: shown)
+    monkeypatch.setattr(saddlescope.workflows.demo, "demonstrate", lambda **_: shown)
     return tmp_path
 
 
@@ -59,7 +59,7 @@ def idle(here: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(saddlescope.paths.find, "find_path", compute)
     monkeypatch.setattr(saddlescope.training.train, "train", compute)
-    monkeypatch.setattr(saddlescope.study.demo, "demonstrate", compute)
+    monkeypatch.setattr(saddlescope.workflows.demo, "demonstrate", compute)
 
 
 def _refused(capfd: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
@@ -238,7 +238,7 @@ def test_an_interrupted_demo_leaves_no_folder(here: FilePath, monkeypatch: pytes
     def stop(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(saddlescope.study.demo, "demonstrate", stop)
+    monkeypatch.setattr(saddlescope.workflows.demo, "demonstrate", stop)
     assert run(["demo", "--out", "d"]) == 130
     assert not (here / "d").exists()
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from saddlescope.cli.main import run
-from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.weights import save_weights
+from saddlescope.data.weights import save_weights
+from saddlescope.models.mlp import MLP
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's own, which differ from version to version
@@ -137,7 +137,7 @@ def test_the_table_names_every_array_and_says_why_not(here, capfd):
 
 
 def test_a_plain_file_keeps_its_own_names(here, capfd):
-    network = Perceptron((3, 5, 4, 2), "tanh")
+    network = MLP((3, 5, 4, 2), "tanh")
     save_weights("plain.safetensors", network, network.initial(0))
     from safetensors.numpy import load_file, save_file
 

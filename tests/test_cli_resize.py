@@ -9,10 +9,10 @@ import pytest
 from saddlescope.cli import main
 from saddlescope.cli.expand import expand
 from saddlescope.cli.reduce import reduce
-from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.weights import load_weights, save_weights
+from saddlescope.data.weights import load_weights, save_weights
+from saddlescope.models.mlp import MLP
 
-NETWORK = Perceptron((2, 3, 4, 2), "tanh")
+NETWORK = MLP((2, 3, 4, 2), "tanh")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_reduction_at_the_edge_of_its_tolerance_exits_with_one(run, capfd):
 
 
 def test_one_neuron_a_layer_has_no_nearest_distance(run, capfd):
-    network = Perceptron((2, 1, 2), "tanh")
+    network = MLP((2, 1, 2), "tanh")
     save_weights("one.safetensors", network, network.initial(0))
     assert run(["reduce", "one.safetensors", "--data", "data.npz", "--out", "o.safetensors", "--json"]) == 0
     assert json.loads(capfd.readouterr().out, parse_constant=pytest.fail)["nearest"] == {"1": None}

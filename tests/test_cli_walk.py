@@ -9,13 +9,13 @@ import pytest
 
 from references.synthetic_paths import synthetic_path
 from saddlescope.cli.main import run
+from saddlescope.data.data import Data
+from saddlescope.data.weights import save_weights
+from saddlescope.models.mlp import MLP
 from saddlescope.outcomes import Outcome
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.weights import save_weights
 from saddlescope.records.store import load_path, save_path
-from saddlescope.symmetry.actions import permute
+from saddlescope.units.actions import permute
 from saddlescope.valleys.moves import route_end
 from saddlescope.valleys.result import Move, MoveKind, Route
 
@@ -48,7 +48,7 @@ def made(tmp_path_factory):
     """A folder with a network, data, and two runs on them: one ends in a permutation point, the other has none."""
     folder = tmp_path_factory.mktemp("walk")
     x, y, twins = critical_point()
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     problem = Problem(network, Data(x, y))
     path = synthetic_path()
     point = dataclasses.replace(path.permutation_point, parameters=twins, loss=problem.loss_of(twins))

@@ -12,12 +12,12 @@ import pytest
 
 from saddlescope.cli.programs import keep_programs, mended
 from saddlescope.critical.certify import certify
+from saddlescope.data.data import Data
+from saddlescope.data.sources import toy, toy_teacher
+from saddlescope.models.mlp import MLP
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy, toy_teacher
 from saddlescope.training.train import train
 
 COMPILED: list[str] = []
@@ -79,7 +79,7 @@ def test_a_certificate_of_an_equal_shape_compiles_nothing_anew(first):
 
 
 def test_a_layer_of_equal_shape_compiles_nothing_anew(generator):
-    network = Perceptron((4, 4, 4, 4), "tanh")
+    network = MLP((4, 4, 4, 4), "tanh")
     x = generator.normal(size=(50, 4))
     problem = Problem(network, Data(x, generator.normal(size=(50, 4))))
     start = train(problem, adam_steps=50, max_newton=5).parameters

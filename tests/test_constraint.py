@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saddlescope.arrays import Layout
+from saddlescope.models.mlp import MLP
 from saddlescope.paths.constraint import PairSurface
 from saddlescope.precision import float64
-from saddlescope.problem.networks import Perceptron
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.gauge import distance, fix_scale
+from saddlescope.units.coordinates import PairCoordinates
+from saddlescope.units.gauge import distance, fix_scale
 
-NETWORK = Perceptron((3, 4, 2), "relu")
+NETWORK = MLP((3, 4, 2), "relu")
 PAIR = (1, 3)
 NEURONS = NETWORK.neurons(1)
 KINDS = ("incoming", "joint", "tied")

@@ -22,7 +22,7 @@ from saddlescope.errors import NeuronsError, SettingsError, ShapeError
 from saddlescope.models.contract import adapted, as_taken, sample_bytes
 from saddlescope.precision import float64
 from saddlescope.report.sections import path_section
-from saddlescope.symmetry.actions import permute
+from saddlescope.units.actions import permute
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec.*:FutureWarning")
 
@@ -355,7 +355,7 @@ def test_integer_inputs_stay_integers_for_a_model_that_needs_them_and_become_flo
     np.testing.assert_array_equal(ss.Data(tokens).inputs, tokens)
     assert ss.Data(tokens).inputs.dtype == np.int64
     with float64():
-        assert as_taken(ss.Perceptron((4, 2, 1)), tokens).dtype == np.float64
+        assert as_taken(ss.MLP((4, 2, 1)), tokens).dtype == np.float64
 
 
 def test_outputs_of_several_axes_go_with_a_loss_of_the_users_own_only() -> None:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from saddlescope.data import download
+from saddlescope.data.data import Data, teacher_data
+from saddlescope.data.idx import read_idx
+from saddlescope.data.sources import digits, grid_inputs, load_data, mnist, toy, toy_teacher
 from saddlescope.errors import DataError, NonFiniteError, ShapeError
-from saddlescope.problem import download
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.idx import read_idx
-from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.sources import digits, grid_inputs, load_data, mnist, toy, toy_teacher
+from saddlescope.models.mlp import MLP
 
 
 def test_the_embedded_digits_are_scikit_learn_s():
@@ -136,7 +136,7 @@ def test_arrays_that_are_no_data_set_are_refused(build, error, text):
 
 
 def test_a_teacher_s_data_make_it_a_zero_loss_minimum(generator):
-    network = Perceptron((3, 4, 2), "gelu")
+    network = MLP((3, 4, 2), "gelu")
     teacher = network.initial(0)
     data = teacher_data(network, teacher, generator.normal(size=(10, 3)))
     with pytest.raises(ShapeError, match="inputs per sample=4; expected 3"):

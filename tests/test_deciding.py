@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 
 from saddlescope.arrays import Layout
+from saddlescope.data.data import Data
+from saddlescope.data.weights import save_weights
+from saddlescope.models.mlp import MLP
 from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, STAGNATED
 from saddlescope.outcomes import Outcome
 from saddlescope.paths import maxima
 from saddlescope.paths.decide import is_continuous
 from saddlescope.paths.events import convergence_events, fold_events, interior_maxima
-from saddlescope.paths.follow import Node, Trail
+from saddlescope.paths.follow import Node, Trajectory
 from saddlescope.paths.growth import growth_exponent, is_channel, measure_growth
 from saddlescope.paths.units import Units, units_of
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.weights import save_weights
 from saddlescope.records import recognise
 from saddlescope.records.recheck import recheck_path
-from saddlescope.symmetry.neurons import Neurons, Slice
-from saddlescope.valleys.result import Scan
+from saddlescope.units.neurons import Neurons, Slice
+from saddlescope.valleys.result import Measurements
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
@@ -80,7 +80,7 @@ def test_units_are_ordinary_only_all_together_and_scale_by_division():
 
 
 def test_only_errors_that_are_squared_have_a_unit_and_zero_targets_have_none():
-    network = Perceptron((2, 3, 2), "tanh")
+    network = MLP((2, 3, 2), "tanh")
     inputs = np.random.default_rng(0).normal(size=(12, 2))
     names = network.layout.names
     zero = units_of(Problem(network, Data(inputs, np.zeros((12, 2)))), names)
@@ -91,7 +91,7 @@ def test_only_errors_that_are_squared_have_a_unit_and_zero_targets_have_none():
     assert found.arrays == {name: 1e-4 if name == "0.weight" else 1.0 for name in names}
     small = units_of(Problem(network, Data(inputs, np.full((12, 2), 1e-5)), loss="normalised"), names)
     assert (small.arrays["2.weight"], small.arrays["2.bias"], small.arrays["0.weight"]) == (1e-5, 1e-5, 1.0)
-    nothing = Perceptron((2, 3, 2), "tanh", bias=False)
+    nothing = MLP((2, 3, 2), "tanh", bias=False)
     assert "2.bias" not in units_of(Problem(nothing, Data(inputs, np.ones((12, 2)))), nothing.layout.names).arrays
 
 
@@ -103,8 +103,8 @@ def node(distance: float, slope: float = 0.0, residual: float = 0.0, **changes) 
     return replace(at, **changes)
 
 
-def trail(*nodes: Node, folds: tuple[tuple[float, float], ...] = ()) -> Trail:
-    return Trail(nodes, folds, None, False, 0, 0)
+def trail(*nodes: Node, folds: tuple[tuple[float, float], ...] = ()) -> Trajectory:
+    return Trajectory(nodes, folds, None, False, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_between_two_branches_there_is_no_maximum(monkeypatch, fold, noted):
 )
 def test_a_segment_is_critical_if_no_norm_on_it_is_above_the_tolerance(norms, start, critical):
     rows = np.array(norms)
-    scan = Scan(loss=1.0, gradient_norm=start, largest_output=1.0, losses=1.0 - rows, gradient_norms=rows,
+    scan = Measurements(loss=1.0, gradient_norm=start, largest_output=1.0, losses=1.0 - rows, gradient_norms=rows,
                 output_deviations=rows, tolerance=1e-8)  # fmt: skip
     assert scan.critical.tolist() == critical
     assert scan.max_gradient_norm == max(start, rows.max())
@@ -269,7 +269,7 @@ def test_a_figure_is_ours_by_its_maker_and_its_end(tmp_path, content, ours):
 
 
 def test_weights_are_ours_by_their_note(tmp_path):
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     parameters = network.initial(0)
     for k, (notes, command, ours) in enumerate(
         (

@@ -8,11 +8,11 @@ from saddlescope.critical import exchange, flat, groups
 from saddlescope.critical.patterns import layer_patterns, mixing_rows
 from saddlescope.critical.result import Group
 from saddlescope.critical.zero import is_zero
+from saddlescope.data.data import Data
+from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.neurons import Neurons, Slice
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
@@ -98,7 +98,7 @@ def test_rows_of_the_scale_hold_a_unit_s_vectors_and_copies_once():
     assert flat.scaling_rows(x, layout, {}, alone).shape == (0, 9)
 
 
-def _outputs(network: Perceptron, theta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+def _outputs(network: MLP, theta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     """A perceptron of the identity, by hand."""
     parameters, here = network.layout.unflatten_numpy(theta), inputs
     for k in range(network.depth):
@@ -108,7 +108,7 @@ def _outputs(network: Perceptron, theta: np.ndarray, inputs: np.ndarray) -> np.n
 
 @pytest.mark.parametrize(("bias", "rows"), [(True, 4 + 2 + 9 + 3), (False, 4 + 9)])
 def test_between_linear_layers_every_row_leaves_the_outputs_alone(bias, rows, generator):
-    network = Perceptron((3, 2, 3, 2), "identity", bias=bias)
+    network = MLP((3, 2, 3, 2), "identity", bias=bias)
     x, inputs = generator.normal(size=network.layout.size), generator.normal(size=(9, 3))
     with float64():
         problem = Problem(network, Data(inputs, np.zeros((9, 2))))
@@ -118,14 +118,14 @@ def test_between_linear_layers_every_row_leaves_the_outputs_alone(bias, rows, ge
     for row in found:
         slope = (_outputs(network, x + 1e-6 * row, inputs) - _outputs(network, x - 1e-6 * row, inputs)) / 2e-6
         assert np.abs(slope).max() < 1e-8
-    curved = Problem(Perceptron((3, 2, 2), "tanh"), Data(inputs, np.zeros((9, 2))))
+    curved = Problem(MLP((3, 2, 2), "tanh"), Data(inputs, np.zeros((9, 2))))
     assert layer_patterns(curved, np.zeros(14)) == ()
     assert mixing_rows(curved.network, np.zeros(14), ()).shape == (0, 14)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_shift_of_all_logits_is_one_row_for_each_input_of_the_last_layer(bias, generator):
-    network = Perceptron((2, 3, 4), "tanh", bias=bias)
+    network = MLP((2, 3, 4), "tanh", bias=bias)
     inputs = generator.normal(size=(8, 2))
     labels = np.arange(8) % 4
     rows = flat.softmax_rows(Problem(network, Data(inputs, labels=labels), loss="cross_entropy"))
@@ -141,7 +141,7 @@ def test_a_shift_of_all_logits_is_one_row_for_each_input_of_the_last_layer(bias,
 
 def test_a_relation_between_inputs_is_a_row_of_every_unit():
     for bias in (True, False):
-        network = Perceptron((2, 2, 1), "tanh", bias=bias)
+        network = MLP((2, 2, 1), "tanh", bias=bias)
         inputs = np.array([[1.0, 2.0], [2.0, 4.0], [-1.0, -2.0], [3.0, 6.0]])
         problem = Problem(network, Data(inputs, np.ones((4, 1))))
         relations = flat.dependent_inputs(problem)
@@ -157,7 +157,7 @@ def test_a_relation_between_inputs_is_a_row_of_every_unit():
 
 
 def test_a_relation_with_the_bias_s_one_is_found_over_all_samples_and_chunks():
-    network = Perceptron((3, 2, 1), "tanh")
+    network = MLP((3, 2, 1), "tanh")
     generator = np.random.default_rng(0)
     first, size = generator.normal(size=11), 1e7
     inputs = np.stack([first, 3.0 - 2.0 * first, size * first], axis=1)
@@ -176,7 +176,7 @@ def test_a_relation_with_the_bias_s_one_is_found_over_all_samples_and_chunks():
     inputs[0, 0], inputs[0, 2] = 1.0, size
     found = flat.dependent_inputs(Problem(network, Data(inputs, np.ones((11, 1))), chunk=4))
     assert (found.shape, found[0, 1]) == ((1, 4), 0.0)
-    nothing = Problem(Perceptron((3, 2, 1), "tanh", bias=False), Data(np.zeros((4, 3)), np.ones((4, 1))))
+    nothing = Problem(MLP((3, 2, 1), "tanh", bias=False), Data(np.zeros((4, 3)), np.ones((4, 1))))
     assert flat.dependent_inputs(nothing).shape == (0, 3)
 
 
@@ -184,10 +184,10 @@ def test_a_relation_with_the_bias_s_one_is_found_over_all_samples_and_chunks():
 def test_whole_coefficients_of_a_relation_are_whole(seed):
     first = np.random.default_rng(seed).uniform(size=23)
     inputs = np.stack([first, 1.0 - first, np.random.default_rng(seed + 99).normal(size=23)], axis=1)
-    found = flat.dependent_inputs(Problem(Perceptron((3, 2, 1), "tanh"), Data(inputs, np.ones((23, 1)))))
+    found = flat.dependent_inputs(Problem(MLP((3, 2, 1), "tanh"), Data(inputs, np.ones((23, 1)))))
     assert (found / found[0, 0]).tolist() == [[1.0, 1.0, 0.0, -1.0]]
     inputs[:, 1] = 0.37 * first  # a share is no whole number
-    found = flat.dependent_inputs(Problem(Perceptron((3, 2, 1), "tanh"), Data(inputs, np.ones((23, 1)))))
+    found = flat.dependent_inputs(Problem(MLP((3, 2, 1), "tanh"), Data(inputs, np.ones((23, 1)))))
     assert found[0] / found[0, 1] == pytest.approx(np.array([-0.37, 1.0, 0.0, 0.0]), abs=1e-15)
 
 
@@ -234,7 +234,7 @@ def test_unused_are_exact_zeros_in_gradient_and_hessian(matrix):
 @pytest.mark.parametrize(("off", "zero"), [(8, True), (16, False)])
 def test_a_loss_is_zero_up_to_a_few_half_units_of_each_target(loss, off, zero):
     """4 * eps/2 * 4 for the target, and as much again at most for its output: another's 1e6 does not count."""
-    problem = Problem(Perceptron((1, 2)), Data([[1.0], [0.0]], [[4.0 + off * EPS, 1e6], [0.0, 0.0]]), loss=loss)
+    problem = Problem(MLP((1, 2)), Data([[1.0], [0.0]], [[4.0 + off * EPS, 1e6], [0.0, 0.0]]), loss=loss)
     with float64():
         assert is_zero(problem, {"0.weight": np.array([[4.0], [1e6]]), "0.bias": np.zeros(2)}) is zero
 
@@ -244,7 +244,7 @@ def test_the_rounding_of_outputs_is_measured_in_float32(units, zero):
     """1 + 2^-24 rounds by 2^-24 in float32, 2^-53 after scaling: with half a unit of the target 2^-52, times 4."""
     output = 1.0 + 2.0**-24
     targets = np.array([[output + units * 2.0**-52]])
-    problem = Problem(Perceptron((1, 1), bias=False), Data([[1.0]], targets))
+    problem = Problem(MLP((1, 1), bias=False), Data([[1.0]], targets))
     with float64():
         assert is_zero(problem, {"0.weight": np.array([[output]])}) is zero
 
@@ -253,11 +253,11 @@ def test_a_penalty_or_another_loss_is_never_zero():
     rows = Data([[1.0], [0.0]], [[4.0], [0.0]])
     exact = {"0.weight": np.array([[4.0]]), "0.bias": np.zeros(1)}
     with float64():
-        assert is_zero(Problem(Perceptron((1, 1)), rows), exact)
-        assert not is_zero(Problem(Perceptron((1, 1)), rows, weight_decay=1e-9), exact)
+        assert is_zero(Problem(MLP((1, 1)), rows), exact)
+        assert not is_zero(Problem(MLP((1, 1)), rows, weight_decay=1e-9), exact)
         huge = Data([[1.0], [0.0]], [[4e300], [0.0]])  # beyond float32
-        assert not is_zero(Problem(Perceptron((1, 1)), huge), {**exact, "0.weight": np.array([[4e300]])})
-        labels = Problem(Perceptron((1, 2)), Data([[1.0], [0.0]], labels=[0, 1]), loss="cross_entropy")
+        assert not is_zero(Problem(MLP((1, 1)), huge), {**exact, "0.weight": np.array([[4e300]])})
+        labels = Problem(MLP((1, 2)), Data([[1.0], [0.0]], labels=[0, 1]), loss="cross_entropy")
         assert not is_zero(labels, {"0.weight": np.zeros((2, 1)), "0.bias": np.zeros(2)})
 
 

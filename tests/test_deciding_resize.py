@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from saddlescope.errors import SettingsError
-from saddlescope.problem.networks import Perceptron
+from saddlescope.models.mlp import MLP
 from saddlescope.resize import reduce as reduction
-from saddlescope.resize.absorb import (
-    Facts,
+from saddlescope.resize.keep import Yardstick
+from saddlescope.resize.one_layer import _drop_never_active, check_tolerance, reduce_layer, steps_of, units_of, written
+from saddlescope.resize.reduction_rules import (
+    LayerFacts,
     Units,
     cancels,
     canonical,
@@ -21,10 +23,8 @@ from saddlescope.resize.absorb import (
     relative_lengths,
     spanning,
 )
-from saddlescope.resize.keep import Yardstick
-from saddlescope.resize.one_layer import _drop_never_active, check_tolerance, reduce_layer, steps_of, units_of, written
 from saddlescope.resize.twins import _twins, _vanishing, merge_twins
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.neurons import Neurons, Slice
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
@@ -50,27 +50,27 @@ def test_lengths_and_gaps_are_relative_to_the_larger():
 
 
 def test_the_activation_is_known_by_what_it_does():
-    assert Facts(function=relu, homogeneous=True).rectifier
-    assert not Facts(function=relu).rectifier
-    assert not Facts(homogeneous=True).rectifier
-    assert not Facts(function=lambda z: z, homogeneous=True).rectifier
-    assert Facts(homogeneous=True, parity="odd").linear
-    assert not Facts(homogeneous=True).linear
-    assert not Facts(parity="odd").linear
-    assert (Facts().at(3.0), Facts(function=relu).at(3.0)) == (0.0, 3.0)
+    assert LayerFacts(function=relu, homogeneous=True).rectifier
+    assert not LayerFacts(function=relu).rectifier
+    assert not LayerFacts(homogeneous=True).rectifier
+    assert not LayerFacts(function=lambda z: z, homogeneous=True).rectifier
+    assert LayerFacts(homogeneous=True, parity="odd").linear
+    assert not LayerFacts(homogeneous=True).linear
+    assert not LayerFacts(parity="odd").linear
+    assert (LayerFacts().at(3.0), LayerFacts(function=relu).at(3.0)) == (0.0, 3.0)
 
 
 def test_a_unit_is_silent_up_to_the_tolerance_and_if_it_is_allowed():
     units = layer(np.eye(3), [[4.0], [1.0], [1.1]])
-    assert drop_silent(units, Facts(), 0.25).numbers == (0, 2)
-    assert drop_silent(replace(units, barred=frozenset({1})), Facts(), 0.25).numbers == (0, 1, 2)
-    nothing = drop_silent(layer(np.eye(2), [[0.0], [0.0]]), Facts(), 0.25)
+    assert drop_silent(units, LayerFacts(), 0.25).numbers == (0, 2)
+    assert drop_silent(replace(units, barred=frozenset({1})), LayerFacts(), 0.25).numbers == (0, 1, 2)
+    nothing = drop_silent(layer(np.eye(2), [[0.0], [0.0]]), LayerFacts(), 0.25)
     assert (nothing.numbers, nothing.outgoing.tolist()) == ((0,), [[0.0]])  # a layer needs one unit
 
 
 def test_a_unit_without_weights_is_a_constant_in_the_next_bias():
     units = layer([[4.0, 0.0, 7.0], [0.6, 0.8, 2.0], [0.7, 0.8, 2.0]], [[1.0, 0.0], [3.0, 5.0], [1.0, 1.0]])
-    facts = Facts(function=lambda z: z**2, weights=2, next_bias=True)
+    facts = LayerFacts(function=lambda z: z**2, weights=2, next_bias=True)
     found = drop_constant(units, facts, 0.25)
     assert (found.numbers, found.constant.tolist()) == ((0, 2), [12.0, 20.0])
     assert drop_constant(units, replace(facts, weights=None), 0.25) is units
@@ -87,17 +87,17 @@ def test_a_unit_without_weights_is_a_constant_in_the_next_bias():
 
 def test_vectors_are_compared_up_to_what_the_activation_leaves_open():
     units = layer([[3.0, 4.0], [0.0, 0.0]], [[1.0], [1.0]])
-    vectors, logs = canonical(units, Facts(homogeneous=True))
+    vectors, logs = canonical(units, LayerFacts(homogeneous=True))
     assert (vectors.tolist(), logs.tolist()) == ([[0.6, 0.8], [0.0, 0.0]], [np.log(5.0), 0.0])
-    vectors, logs = canonical(units, Facts(exponential=True, weights=1))
+    vectors, logs = canonical(units, LayerFacts(exponential=True, weights=1))
     assert (vectors.tolist(), logs.tolist()) == ([[3.0, 0.0], [0.0, 0.0]], [4.0, 0.0])
-    for facts in (Facts(), Facts(exponential=True)):
+    for facts in (LayerFacts(), LayerFacts(exponential=True)):
         vectors, logs = canonical(units, facts)
         assert (vectors.tolist(), logs.tolist()) == ([[3.0, 4.0], [0.0, 0.0]], [0.0, 0.0])
 
 
 def test_multiples_merge_with_their_factor_and_cancel_together():
-    facts = Facts(homogeneous=True)
+    facts = LayerFacts(homogeneous=True)
     merged = merge_copies(layer([[3.0, 4.0], [6.0, 8.0]], [[1.0], [5.0]]), facts, 1e-9)
     assert merged.numbers == (0,)
     assert merged.outgoing == pytest.approx(np.array([[11.0]]))
@@ -110,9 +110,9 @@ def test_multiples_merge_with_their_factor_and_cancel_together():
     assert kept.numbers == (0, 2)  # it may not go: it stays, and sends out nothing
     assert kept.outgoing == pytest.approx(np.array([[0.0], [1.0]]), abs=1e-15)
     near = layer([[1.0], [1.25], [9.0]], [[1.0], [1.0], [1.0]])
-    assert merge_copies(near, Facts(), 0.2).numbers == (0, 2)  # the tolerance itself
-    assert merge_copies(near, Facts(), 0.19).numbers == (0, 1, 2)
-    assert merge_copies(replace(near, barred=frozenset({1})), Facts(), 0.2).numbers == (0, 1, 2)
+    assert merge_copies(near, LayerFacts(), 0.2).numbers == (0, 2)  # the tolerance itself
+    assert merge_copies(near, LayerFacts(), 0.19).numbers == (0, 1, 2)
+    assert merge_copies(replace(near, barred=frozenset({1})), LayerFacts(), 0.2).numbers == (0, 1, 2)
 
 
 @pytest.mark.parametrize(("rest", "zero"), [(1.9 * EPS, True), (2.1 * EPS, False)])
@@ -137,7 +137,7 @@ def test_as_few_rows_are_taken_as_span_what_is_wanted():
 
 
 def test_linear_units_are_as_many_as_their_map_needs():
-    facts = Facts(function=lambda z: 2.0 * z, homogeneous=True, parity="odd", weights=2, next_bias=True)
+    facts = LayerFacts(function=lambda z: 2.0 * z, homogeneous=True, parity="odd", weights=2, next_bias=True)
     units = layer([[1.0, 0.0, 3.0], [0.0, 1.0, 4.0], [1.0, 1.0, 9.0]], [[1.0], [1.0], [2.0]])
     found = merge_combinations(units, facts, 1e-9)
     assert found.numbers == (2,)
@@ -153,23 +153,23 @@ def test_linear_units_are_as_many_as_their_map_needs():
 def test_twins_are_within_the_tolerance_and_each_in_one_pair():
     units = layer([[4.0, 0.0], [-4.0, 1.0], [-4.0, 0.0], [5.0, 5.0]], np.ones((4, 1)))
     gap = 1.0 / np.sqrt(17.0)
-    pairs = _twins(units, Facts(), gap * 1.0001)
+    pairs = _twins(units, LayerFacts(), gap * 1.0001)
     assert [(pair.first, pair.second, pair.ratio) for pair in pairs] == [(0, 1, 1.0)]
     assert pairs[0].gap == pytest.approx(gap)
-    assert [(pair.first, pair.second) for pair in _twins(units, Facts(), gap * 0.999)] == [(0, 2)]
-    assert _twins(replace(units, barred=frozenset({0})), Facts(), 1e-9) == []
-    scaled = _twins(layer([[3.0, 4.0], [-6.0, -8.0]], np.ones((2, 1))), Facts(homogeneous=True), 1e-9)
+    assert [(pair.first, pair.second) for pair in _twins(units, LayerFacts(), gap * 0.999)] == [(0, 2)]
+    assert _twins(replace(units, barred=frozenset({0})), LayerFacts(), 1e-9) == []
+    scaled = _twins(layer([[3.0, 4.0], [-6.0, -8.0]], np.ones((2, 1))), LayerFacts(homogeneous=True), 1e-9)
     assert scaled[0].ratio == pytest.approx(2.0)
 
 
 def test_twins_merge_only_where_the_parity_is_known():
     units = layer([[4.0, 0.0], [-4.0, 0.0]], [[3.0], [1.0]])
-    assert merge_twins(units, Facts(), 1e-9) is units
-    odd = merge_twins(units, Facts(parity="odd"), 1e-9)
+    assert merge_twins(units, LayerFacts(), 1e-9) is units
+    odd = merge_twins(units, LayerFacts(parity="odd"), 1e-9)
     assert (odd.numbers, odd.outgoing.tolist()) == ((0,), [[2.0]])
-    assert merge_twins(units, Facts(parity="odd"), 0.0).numbers == (0,)  # exact twins are exact
-    assert merge_twins(units, Facts(parity="odd+constant"), 1e-9) is units
-    constant = Facts(parity="odd+constant", weights=2, next_bias=True, function=lambda z: 0.5 + z)
+    assert merge_twins(units, LayerFacts(parity="odd"), 0.0).numbers == (0,)  # exact twins are exact
+    assert merge_twins(units, LayerFacts(parity="odd+constant"), 1e-9) is units
+    constant = LayerFacts(parity="odd+constant", weights=2, next_bias=True, function=lambda z: 0.5 + z)
     found = merge_twins(units, constant, 1e-9)
     assert (found.numbers, found.outgoing.tolist(), found.constant.tolist()) == ((0,), [[2.0]], [1.0])
     assert merge_twins(units, constant, 0.0) is units  # constants cancel to rounding only
@@ -204,7 +204,7 @@ def test_a_tolerance_lies_between_0_and_1(tolerance, fine):
 
 
 def test_a_rectified_unit_is_dead_without_any_positive_weight():
-    facts = Facts(function=relu, homogeneous=True, nonnegative=True, weights=2)
+    facts = LayerFacts(function=relu, homogeneous=True, nonnegative=True, weights=2)
     units = layer([[-1.0, 0.0], [-1.0, 1e-9], [1.0, 1.0]], np.ones((3, 1)))
     assert _drop_never_active(units, facts, 0.5).numbers == (1, 2)
     for change in ({"nonnegative": False}, {"weights": None}, {"homogeneous": False}):
@@ -234,7 +234,7 @@ def test_a_state_is_written_into_parameters_of_the_same_shapes(erase):
 
 def test_rounding_is_carried_from_layer_to_layer():
     """By hand: (columns + 1) half units of |W| |x| + |b|, through |W|, and 8 half units of every activation."""
-    network = Perceptron((2, 1, 1), "identity")
+    network = MLP((2, 1, 1), "identity")
     parameters = {"0.weight": np.array([[3.0, -4.0]]), "0.bias": np.array([2.0]), "2.weight": np.array([[-5.0]]),
                   "2.bias": np.array([1.0])}  # fmt: skip
     found = reduction._rounding(network, parameters, np.array([[1.0, 2.0], [0.0, 0.0]]))
@@ -243,29 +243,29 @@ def test_rounding_is_carried_from_layer_to_layer():
     hidden = first + 8 * unit * 3  # value 3 - 8 + 2
     assert found == pytest.approx([hidden * 5 + 2 * unit * (5 * 3 + 1)], rel=0.1)
     straight = {"0.weight": np.array([[3.0, -4.0]]), "0.bias": np.array([2.0])}
-    found = reduction._rounding(Perceptron((2, 1), "tanh"), straight, np.array([[1.0, 2.0], [0.0, 0.0]]))
+    found = reduction._rounding(MLP((2, 1), "tanh"), straight, np.array([[1.0, 2.0], [0.0, 0.0]]))
     assert found == pytest.approx([first], rel=1e-12)
-    found = reduction._rounding(Perceptron((2, 1), "tanh"), straight, np.array([[1e308, 1e308]]))
+    found = reduction._rounding(MLP((2, 1), "tanh"), straight, np.array([[1e308, 1e308]]))
     assert found.tolist() == [np.inf]
 
 
 def test_the_nearest_reduction_is_the_smallest_distance_beyond_the_tolerance():
     units = layer([[4.0, 0.0], [4.0, 1.0], [-4.0, 0.5]], [[1.0], [0.2], [1.0]])
     copies, twins = 1 / np.sqrt(17.0), 0.5 / np.hypot(4.0, 0.5)
-    assert reduction._nearest_reduction(units, Facts(), 1e-9) == pytest.approx(0.2)
-    assert reduction._nearest_reduction(units, Facts(), 0.21) == pytest.approx(copies)
-    assert reduction._nearest_reduction(units, Facts(parity="odd"), 1e-9) == pytest.approx(twins)
+    assert reduction._nearest_reduction(units, LayerFacts(), 1e-9) == pytest.approx(0.2)
+    assert reduction._nearest_reduction(units, LayerFacts(), 0.21) == pytest.approx(copies)
+    assert reduction._nearest_reduction(units, LayerFacts(parity="odd"), 1e-9) == pytest.approx(twins)
     flat = layer([[0.1, 4.0], [4.0, 1.0]], [[1.0], [1.0]])
-    assert reduction._nearest_reduction(flat, Facts(weights=1), 1e-9) == pytest.approx(0.1 / 4.0)
-    assert reduction._nearest_reduction(flat, Facts(weights=2), 0.98) == pytest.approx(
+    assert reduction._nearest_reduction(flat, LayerFacts(weights=1), 1e-9) == pytest.approx(0.1 / 4.0)
+    assert reduction._nearest_reduction(flat, LayerFacts(weights=2), 0.98) == pytest.approx(
         np.hypot(4.0, 1.0) and 1.0, rel=0.4
     )
-    assert reduction._nearest_reduction(layer([[1.0]], [[1.0]]), Facts(), 1e-9) == np.inf
+    assert reduction._nearest_reduction(layer([[1.0]], [[1.0]]), LayerFacts(), 1e-9) == np.inf
 
 
 @pytest.mark.parametrize(("share", "undecided"), [(0.9e-8, True), (1.1e-8, False)])
 def test_what_is_within_ten_tolerances_is_undecided(share, undecided):
-    network = Perceptron((2, 2, 1), "tanh", bias=False)
+    network = MLP((2, 2, 1), "tanh", bias=False)
     parameters = {"0.weight": np.array([[1.0, 2.0], [2.0, -1.0]]), "2.weight": np.array([[1.0, share]])}
     found = reduction.reduce(network, parameters, np.array([[1.0, 0.5], [-0.3, 2.0]]), tolerance=1e-9)
     assert found.widths == (2, 2, 1)

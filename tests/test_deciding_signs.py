@@ -13,9 +13,9 @@ from saddlescope.critical.flat import NullSpace
 from saddlescope.critical.result import Flat, Group, Inertia, Kind
 from saddlescope.critical.symmetric import dense_inertia
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.models.mlp import MLP
 from saddlescope.numerics import balls, spectrum
 from saddlescope.precision import float64
-from saddlescope.problem.networks import Perceptron
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
@@ -137,7 +137,7 @@ def test_only_the_last_layer_of_a_softmax_has_a_shift_and_only_the_first_sees_re
         ("cross_entropy", 1, False, True),
         ("mse", 2, False, False),
     ):
-        problem: Any = SimpleNamespace(network=Perceptron((2, 2, 2, 3), "tanh"), loss=loss)
+        problem: Any = SimpleNamespace(network=MLP((2, 2, 2, 3), "tanh"), loss=loss)
         found = scene.with_null(coupling, problem, np.zeros(21), layer, 0, relations)
         assert set(found.outgoing_null) == ({"softmax shift"} if shift else set())
         assert set(found.incoming_null) == ({"collinear inputs"} if first else set())
@@ -168,14 +168,14 @@ def test_what_g_and_b_change_on_the_way_is_added_to_their_errors():
 def test_a_unit_is_turned_if_its_negative_is_near_an_earlier_one(second, turned):
     """Within 1e-3 of the largest incoming vector, of length sqrt 2; and not one that is near its own negative."""
     parameters = {"0.weight": np.array([[1.0, 1.0], second, [0.1, 0.0]]), "2.weight": np.array([[3.0, 5.0, 7.0]])}
-    layers = Perceptron((2, 3, 1), "tanh", bias=False).layers
+    layers = MLP((2, 3, 1), "tanh", bias=False).layers
     with float64():
         after, found = twins.find_twins(parameters, layers, close=0.9e-3 / np.sqrt(2) * 1.001)
     assert found == (((1, 1),) if turned else ())
     assert after["0.weight"][1].tolist() == [(-value if turned else value) for value in second]
     assert after["2.weight"].tolist() == [[3.0, -5.0 if turned else 5.0, 7.0]]
     for activation in ("relu", "sigmoid"):  # no bias behind takes the sigmoid's constant
-        layers = Perceptron((2, 3, 1), activation, bias=False).layers
+        layers = MLP((2, 3, 1), activation, bias=False).layers
         assert twins.find_twins(parameters, layers, close=1e-3)[1] == ()
 
 
@@ -329,7 +329,7 @@ def test_of_readings_about_as_near_the_one_with_most_copies_counts(monkeypatch):
 
 
 def test_signs_of_shares_are_exact():
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
 
     def found(*shares: float, layer: int | None = 1, neuron: int | None = 2, decay: float = 0.0):
         return proof._share_signs(network, layer, neuron, shares, decay)

@@ -14,8 +14,11 @@ from saddlescope.arrays import Layout
 from saddlescope.cli.study import _is_done
 from saddlescope.cli.summary import path_json, path_told
 from saddlescope.critical.certify import certify
-from saddlescope.numerics.creased import takes_on_creases
+from saddlescope.data.data import Data, teacher_data
+from saddlescope.data.sources import normal_inputs, toy, toy_teacher
+from saddlescope.models.mlp import MLP
 from saddlescope.numerics.newton import Iterate, begin, takes
+from saddlescope.numerics.piecewise_smooth import takes_on_creases
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.paths import polish
@@ -28,13 +31,10 @@ from saddlescope.paths.result import Growth, PathSettings, Start
 from saddlescope.paths.start import is_another_network, start_warning
 from saddlescope.paths.units import Units, decimal_unit, units_of
 from saddlescope.precision import float64, in_float64
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import normal_inputs, toy, toy_teacher
 from saddlescope.records.schema import arrays, document, rebuild
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.coordinates import PairCoordinates
+from saddlescope.units.neurons import Neurons, Slice
 
 SILENT = Growth(
     array="0.weight",
@@ -267,7 +267,7 @@ KINDS = ("incoming", "joint", "tied")
 
 def test_a_channel_is_found_by_its_exponent_where_several_outputs_make_it_unavoidable():
     """Science notes, 2.2: with several outputs G is not 0, and free outgoing weights grow like 1/distance."""
-    network = Perceptron((2, 4, 3), "tanh")
+    network = MLP((2, 4, 3), "tanh")
     teacher, chosen = network.initial(0), PathSettings(distance="incoming", steps=30)
     problem = Problem(network, teacher_data(network, teacher, normal_inputs(60, 2, 0)))
     path = find_path(problem, teacher, layer=1, pair=(2, 3), settings=chosen)
@@ -353,7 +353,7 @@ def test_the_start_says_how_far_it_was_polished():
 
 def _scaled(inputs: float, targets: float, kind: str, pair: tuple[int, int]):
     """The path of one small teacher, with its inputs and targets in other units."""
-    network, teacher = Perceptron((2, 4, 1), "tanh"), Perceptron((2, 4, 1), "tanh").initial(0)
+    network, teacher = MLP((2, 4, 1), "tanh"), MLP((2, 4, 1), "tanh").initial(0)
     rows = teacher_data(network, teacher, normal_inputs(60, 2, 0))
     parameters = {
         **teacher,
@@ -398,7 +398,7 @@ def test_scaled_targets_keep_losses_gradients_and_parameters_in_the_caller_s_uni
 
 
 def test_only_a_perceptron_s_first_and_last_layers_have_units_of_their_own():
-    network = Perceptron((2, 3, 3, 1), "tanh")
+    network = MLP((2, 3, 3, 1), "tanh")
     inputs = 1e4 * normal_inputs(30, 2, 0)
     rows = Data(inputs, np.full((30, 1), 1e-5))
     found = units_of(Problem(network, rows), network.layout.names)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from references.critical_networks import ACTIVATIONS, copied, coupling, critical, problem_of, with_residual
 from saddlescope.arrays import Layout
+from saddlescope.critical.decomposition import antisymmetric, coupling_of, scene_of
 from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs, unread
 from saddlescope.critical.groups import CLOSE
 from saddlescope.critical.refine import refine_dense
-from saddlescope.critical.scene import antisymmetric, coupling_of, scene_of
+from saddlescope.data.data import Data
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
 from saddlescope.problem.problem import Problem
 
 seeds = st.integers(0, 10_000)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf, expit
 
+from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.expand import ZeroGroup, expand, expand_layer
-from saddlescope.symmetry.neurons import Neurons, Slice
 from saddlescope.training.train import train
+from saddlescope.units.neurons import Neurons, Slice
 
 FUNCTIONS = {
     "relu": lambda z: np.maximum(z, 0.0),
@@ -60,7 +60,7 @@ SHAPES = [(2, 3, 1), (3, 4, 2), (3, 2, 4, 4), (2, 3, 2, 3, 3)]
     st.sampled_from([(), (1,), (2, 1)]),
 )
 def test_any_expansion_of_any_layers_keeps_the_function(shape, activation, bias, seed, shares, groups):
-    network = Perceptron(shape, activation, bias=bias)
+    network = MLP(shape, activation, bias=bias)
     parameters = random_parameters(network, seed)
     widths = {layer: shape[layer] + 4 for layer in range(1, network.depth)}
     zero_type = {layer: groups for layer in widths}
@@ -75,7 +75,7 @@ def test_any_expansion_of_any_layers_keeps_the_function(shape, activation, bias,
 
 
 def test_the_deviation_is_measured_on_the_inputs():
-    network = Perceptron((2, 3, 2), "tanh")
+    network = MLP((2, 3, 2), "tanh")
     parameters, x = random_parameters(network, 0), np.random.default_rng(1).normal(size=(40, 2))
     found = expand(network, parameters, widths={1: 7}, shares="random", inputs=x)
     wanted = forward(network, parameters, x)
@@ -87,7 +87,7 @@ def test_the_deviation_is_measured_on_the_inputs():
 
 
 def test_each_origin_says_how_its_neuron_came_to_be():
-    network = Perceptron((2, 3, 4, 2), "tanh")
+    network = MLP((2, 3, 4, 2), "tanh")
     parameters = random_parameters(network, 0)
     found = expand(network, parameters, widths={1: 8}, copies={(1, 0): 3}, zero_type={1: (2,)}, shares="random", seed=3)
     neurons = network.neurons(1)
@@ -112,7 +112,7 @@ def test_each_origin_says_how_its_neuron_came_to_be():
 
 
 def test_named_shares_are_used_and_the_others_are_equal():
-    network = Perceptron((2, 2, 1), "relu")
+    network = MLP((2, 2, 1), "relu")
     parameters = random_parameters(network, 0)
     found = expand(network, parameters, copies={(1, 1): 2}, shares={(1, 0): (2.0, -1.5, 0.5)})
     by_source = {i: [o.share for o in found.origins if o.source == i] for i in (0, 1)}
@@ -123,7 +123,7 @@ def test_named_shares_are_used_and_the_others_are_equal():
 @pytest.fixture(scope="module")
 def trained():
     """A small network with two outputs and two hidden layers at a critical point of nonzero loss."""
-    network, generator = Perceptron((2, 2, 2, 2), "tanh"), np.random.default_rng(1)
+    network, generator = MLP((2, 2, 2, 2), "tanh"), np.random.default_rng(1)
     x = generator.normal(size=(60, 2))
     teacher = {name: generator.normal(size=value.shape) for name, value in network.initial(0).items()}
     problem = Problem(network, Data(x, forward(network, teacher, x) + 0.1 * generator.normal(size=(60, 2))))
@@ -213,7 +213,7 @@ def test_units_of_a_fused_array_are_refused():
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     parameters = random_parameters(network, 0)
     options = {"widths": {1: 9}, "zero_type": {1: (2,)}, "shares": "random"}
     one, two, other = (expand(network, parameters, seed=seed, **options) for seed in (0, 0, 1))
@@ -222,7 +222,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 
 
 def test_nothing_asked_returns_the_network_and_nothing_is_changed_in_place():
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     parameters = random_parameters(network, 0)
     before = {name: value.copy() for name, value in parameters.items()}
     found = expand(network, parameters)
@@ -233,7 +233,7 @@ def test_nothing_asked_returns_the_network_and_nothing_is_changed_in_place():
 
 
 def test_arrays_of_jax_in_single_precision_are_taken():
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     parameters = {name: jnp.asarray(value, jnp.float32) for name, value in random_parameters(network, 0).items()}
     found = expand(network, parameters, widths={1: 5})
     assert all(value.dtype == np.float64 for value in found.parameters.values())
@@ -276,12 +276,12 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("options", "kind", "text"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_told_with_its_value(options, kind, text):
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     with pytest.raises(kind, match=text):
         expand(network, random_parameters(network, 0), **options)
 
 
 def test_parameters_that_are_not_finite_are_refused():
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     with pytest.raises(NonFiniteError, match="not finite"):
         expand(network, {**random_parameters(network, 0), "0.bias": np.full(3, np.nan)}, widths={1: 5})

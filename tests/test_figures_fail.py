@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.data.data import Data
+from saddlescope.models.mlp import MLP
+from saddlescope.papers.catalogue import CATALOGUE, find
+from saddlescope.papers.experiment import judgements
+from saddlescope.papers.minima_experiment import candidates, critical_points
 from saddlescope.problem.problem import Problem
-from saddlescope.reproduction.catalogue import CATALOGUE, find
-from saddlescope.study.experiment import judgements
-from saddlescope.study.minima_experiment import candidates, critical_points
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 Results = dict[str, Any]
@@ -150,7 +150,7 @@ def test_no_claim_is_without_its_wrong_input() -> None:
 def three(parameters: dict[str, np.ndarray], seed: int = 0) -> list[Any]:
     """The critical points that are counted for a 2-3-1 network whose neurons 0 and 1 are said to be merged."""
     x = np.random.default_rng(seed).normal(size=(40, 2))
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     problem = Problem(network, Data(x, np.sin(x[:, :1])))
     gradient = problem.gradient_of(parameters)
     size = float(np.sqrt(sum(np.sum(np.square(value)) for value in gradient.values())))
@@ -159,7 +159,7 @@ def three(parameters: dict[str, np.ndarray], seed: int = 0) -> list[Any]:
 
 
 def test_a_random_network_has_no_critical_points_to_count() -> None:
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     for seed in range(3):
         assert three(network.initial(seed), seed) == []
 

@@ -127,11 +127,11 @@ def test_files_and_functions_are_short(file: Path) -> None:
         (("paths", "result"), "saddlescope.critical.result.Certificate", "sideways"),
         (("paths", "result"), "saddlescope.paths.find.find_path", "goes up"),
         (("paths", "find"), "saddlescope.paths.Path", "own __init__"),
-        (("paths", "find"), "saddlescope.Perceptron", "own top"),
+        (("paths", "find"), "saddlescope.MLP", "own top"),
         (("paths", "find"), ".result.Path", "relative"),
         (("paths", "find"), "matplotlib.pyplot", "only plots"),
         (("paths", "find"), "saddlescope.paths.result.Path", None),
-        (("paths", "find"), "saddlescope.symmetry.neurons.Neurons", None),
+        (("paths", "find"), "saddlescope.units.neurons.Neurons", None),
         (("", "arrays"), "saddlescope.errors.ShapeError", None),
     ],
 )

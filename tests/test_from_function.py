@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
 from saddlescope.models.from_function import FunctionError, from_equinox, from_flax, from_function
 from saddlescope.models.units import Model
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import swap
+from saddlescope.units.actions import swap
 
 
 def normal(*shape: int) -> np.ndarray:

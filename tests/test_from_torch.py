@@ -274,7 +274,7 @@ def test_units_that_differ_in_statistics_are_exchanged_once_these_are_folded() -
     with pytest.raises(NeuronsError, match="statistics='folded'"):
         kept.neurons("0")
     folded, parameters = from_torch(module, normal(4, 1, 8, 8), statistics="folded")
-    from saddlescope.symmetry.actions import swap
+    from saddlescope.units.actions import swap
 
     with float64():
         x = normal(4, 1, 8, 8).double().numpy()

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from references.critical_networks import copied, critical, gradient_and_hessian
 from saddlescope.arrays import Layout
 from saddlescope.critical.groups import embedding, find_groups, misfit, reduce_vector
-from saddlescope.problem.networks import Perceptron
-from saddlescope.symmetry.actions import permute, split
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.models.mlp import MLP
+from saddlescope.units.actions import permute, split
+from saddlescope.units.neurons import Neurons, Slice
 
 seeds = st.integers(0, 1000)
 finite_shares = st.floats(-3, 3).filter(lambda share: abs(share) > 0.01 and abs(1 - share) > 0.01)
 
 
 def layers_of(point):
-    network = Perceptron(point.widths, point.activation, bias=point.bias)
+    network = MLP(point.widths, point.activation, bias=point.bias)
     return {layer: network.neurons(layer) for layer in range(1, network.depth)}
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from saddlescope.critical.certify import certify
+from saddlescope.data.data import Data
 from saddlescope.errors import DataError
+from saddlescope.models.mlp import MLP
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.training.train import train
 
@@ -41,7 +41,7 @@ def _work():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 2))
     data = Data(x, np.sin(x[:, :1]) * x[:, 1:])
-    problem = Problem(Perceptron((2, 3, 1), "tanh"), data, weight_decay=1e-3)
+    problem = Problem(MLP((2, 3, 1), "tanh"), data, weight_decay=1e-3)
     found = train(problem, seed=0, adam_steps=100)
     path = find_path(problem, found, layer=1, settings=PathSettings(steps=4, reach=0.1))
     return found.loss, certify(problem, found).verdict, path.losses
@@ -77,7 +77,7 @@ def test_an_error_inside_gives_the_host_its_settings_back():
 
 
 def test_parameters_of_every_library_give_the_same_loss():
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     problem = Problem(network, Data(np.ones((4, 2)), np.ones((4, 1))))
     narrow = {name: value.astype(np.float32) for name, value in network.initial(0).items()}
     expected = problem.loss_of({name: value.astype(float) for name, value in narrow.items()})

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saddlescope.data.data import Data, teacher_data
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import permute
+from saddlescope.units.actions import permute
 from saddlescope.valleys.join import join, join_position, match, wider, with_spares
 
-NETWORK = Perceptron((2, 4, 5, 3, 2), "tanh")
+NETWORK = MLP((2, 4, 5, 3, 2), "tanh")
 
 
 def random_set(network, seed=0):
@@ -56,7 +56,7 @@ def test_the_permutations_of_all_layers_are_found(seed, orders, noise):
 @pytest.mark.parametrize("turned", [False, True], ids=["other weights", "the same weights in another order"])
 @given(seed=st.integers(0, 100), orders=st.tuples(*(st.permutations(range(5)) for _ in range(3))))
 def test_neurons_with_equal_incoming_vectors_are_told_apart_by_what_they_send(turned, seed, orders):
-    network = Perceptron((2, 5, 5, 5, 2), "tanh")
+    network = MLP((2, 5, 5, 5, 2), "tanh")
     first = random_set(network, seed)
     for k in range(3):
         first[f"{2 * k}.weight"][3] = first[f"{2 * k}.weight"][1]
@@ -111,7 +111,7 @@ def test_a_layer_costs_two_segments_a_moved_neuron_and_cycle_less_one(zero_loss)
 
 
 def test_a_join_at_a_loss_above_zero_is_level_too():
-    network = Perceptron((2, 4, 3), "softplus", bias=False)
+    network = MLP((2, 4, 3), "softplus", bias=False)
     first = random_set(network)
     generator = np.random.default_rng(1)
     problem = Problem(network, Data(generator.normal(size=(30, 2)), generator.normal(size=(30, 3))))
@@ -122,7 +122,7 @@ def test_a_join_at_a_loss_above_zero_is_level_too():
 
 
 def test_copies_that_agree_up_to_rounding_are_joined_by_a_last_segment():
-    network = Perceptron((2, 4, 3), "softplus", bias=False)
+    network = MLP((2, 4, 3), "softplus", bias=False)
     first = random_set(network)
     second = permute(first, network.neurons(1), (1, 2, 3, 0))
     second["2.weight"] = second["2.weight"] + 1e-11
@@ -135,11 +135,11 @@ def test_copies_that_agree_up_to_rounding_are_joined_by_a_last_segment():
         np.testing.assert_array_equal(same_end[name], found.second[name])
     assert found.scan.losses[-1, -1] == pytest.approx(problem.loss_of(second), rel=1e-3)
     with pytest.raises(NeuronsError, match="expected at most 0"):
-        join(problem, first, second, alike=0.0)
+        join(problem, first, second, atol=0.0)
 
 
 def test_a_network_is_joined_to_itself_by_nothing():
-    network = Perceptron((2, 4, 3), "softplus", bias=False)
+    network = MLP((2, 4, 3), "softplus", bias=False)
     first = random_set(network)
     problem = Problem(network, teacher_data(network, first, np.random.default_rng(1).normal(size=(30, 2))))
     found = join(problem, first, first, points=2)
@@ -171,7 +171,7 @@ def test_what_is_no_permuted_copy_is_refused():
     near["6.bias"] = near["6.bias"] + 1e-3
     with pytest.raises(NeuronsError, match=r"6\.bias differs: largest difference=0\.001"):
         match(NETWORK, first, near)
-    assert match(NETWORK, first, near, alike=1e-2) == ORDERS
+    assert match(NETWORK, first, near, atol=1e-2) == ORDERS
 
 
 def test_sign_twins_are_no_permutations():
@@ -185,16 +185,16 @@ def test_sign_twins_are_no_permutations():
 
 
 def test_networks_and_settings_that_cannot_be_joined_are_refused():
-    flat = Perceptron((2, 3), "tanh")
+    flat = MLP((2, 3), "tanh")
     data = Data(np.zeros((3, 2)), np.ones((3, 3)))
     with pytest.raises(SettingsError, match="hidden layers of a perceptron"):
         join(Problem(flat, data), random_set(flat), random_set(flat))
-    network = Perceptron((2, 4, 3), "tanh")
+    network = MLP((2, 4, 3), "tanh")
     first = random_set(network)
     with pytest.raises(SettingsError, match="penalty on the parameters is not constant"):
         join(Problem(network, data, weight_decay=0.1), first, first)
-    for alike in (-1.0, float("nan")):
-        with pytest.raises(SettingsError, match="alike="):
-            match(network, first, first, alike=alike)
+    for atol in (-1.0, float("nan")):
+        with pytest.raises(SettingsError, match="atol="):
+            match(network, first, first, atol=atol)
     with pytest.raises(ShapeError, match="do not fit the network"):
         match(network, first, random_set(NETWORK))

@@ -9,23 +9,23 @@ import saddlescope as ss
 from saddlescope.cli.main import run
 from saddlescope.critical.along import certify_along
 from saddlescope.critical.lifted import lifted_signs
+from saddlescope.data.data import Data
+from saddlescope.data.sources import toy, toy_teacher
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.outcomes import Outcome
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
-from saddlescope.problem.sources import toy, toy_teacher
-from saddlescope.study.orders import lift_members, merge_recursively
-from saddlescope.symmetry.actions import split
+from saddlescope.units.actions import split
+from saddlescope.workflows.higher_order import lift_members, merge_recursively
 
 SETTINGS = ss.PathSettings(steps=12, reach=1e-3)
 
 
 @pytest.fixture(scope="module")
-def small() -> tuple[ss.Perceptron, dict[str, np.ndarray], Data]:
+def small() -> tuple[ss.MLP, dict[str, np.ndarray], Data]:
     """A network that is critical by construction: residuals orthogonal to the outputs' Jacobian (two linear layers)."""
     import jax
 
-    network, generator = ss.Perceptron((2, 3, 3, 2), "tanh"), np.random.default_rng(1)
+    network, generator = ss.MLP((2, 3, 3, 2), "tanh"), np.random.default_rng(1)
     layout = network.layout
     parameters = {name: generator.normal(size=shape) for name, shape in zip(layout.names, layout.shapes, strict=True)}
     inputs = generator.normal(size=(200, 2))
@@ -67,7 +67,7 @@ def test_the_small_network_alone_gives_the_signs_of_the_large_dense_hessian(smal
         large = split(large, wide.neurons(layer), unit, shares)
         widths = list(wide.widths)
         widths[layer] += len(shares) - 1
-        wide = ss.Perceptron(tuple(widths), "tanh")
+        wide = ss.MLP(tuple(widths), "tanh")
     assert found.widths == wide.widths
     assert found.order == sum(len(shares) - 1 for shares in copies.values())
     assert (found.index, found.nullity) == _dense_signs(ss.Problem(wide, data), large)
@@ -86,7 +86,7 @@ def test_copies_that_are_none_are_refused(small) -> None:
         lifted_signs(ss.Problem(network, data, weight_decay=0.1), parameters, {})
     wide = split(parameters, network.neurons(1), 0)
     with pytest.raises(NeuronsError, match="holds copies already"):
-        lifted_signs(ss.Problem(ss.Perceptron((2, 4, 3, 2), "tanh"), data), wide, {})
+        lifted_signs(ss.Problem(ss.MLP((2, 4, 3, 2), "tanh"), data), wide, {})
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_merging_twice_gives_a_critical_point_of_second_order(merged) -> None:
 
 
 def test_lifting_members_puts_copies_where_the_first_network_had_them() -> None:
-    network = ss.Perceptron((2, 2, 1), "tanh")
+    network = ss.MLP((2, 2, 1), "tanh")
     parameters = network.initial(0)
     wide = lift_members(network, parameters, {1: ((0, 3), (1, 2))})
     assert np.array_equal(wide["0.weight"], parameters["0.weight"][[0, 1, 1, 0]])

@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 import torch
 
+from saddlescope.data.data import Data, teacher_data
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError
+from saddlescope.models.mlp import MLP
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.study import lowest as module
-from saddlescope.study.lowest import lowest_point
-from saddlescope.study.merges import estimate_merges
-from saddlescope.symmetry.actions import merge, permute, split
+from saddlescope.resize.merges import estimate_merges
+from saddlescope.units.actions import merge, permute, split
+from saddlescope.workflows import lowest as module
+from saddlescope.workflows.lowest import lowest_point
 
 SETTINGS = PathSettings(steps=30)
 
 
 def teacher(widths, act="tanh", seed=0):
     """A random network, and the problem whose exact minimum it is."""
-    network = Perceptron(widths, act)
+    network = MLP(widths, act)
     generator = np.random.default_rng(seed)
     layout = network.layout
     parameters = {n: generator.normal(size=s) for n, s in zip(layout.names, layout.shapes, strict=True)}
@@ -155,7 +155,7 @@ def settled_by_torch(start, x, y):
 def test_neurons_that_coincide_are_a_pass_at_no_height(toy, monkeypatch):
     problem, parameters, found = toy
     wide = split(parameters, problem.network.neurons(1), 1, (0.25, 0.75))
-    network = Perceptron((2, 4, 1), "tanh")
+    network = MLP((2, 4, 1), "tanh")
     x, y = np.asarray(problem.inputs)[0], np.asarray(problem.targets)[0]
     monkeypatch.setattr(module, "find_path", endings(found.path, {}))
     same = lowest_point(Problem(network, Data(x, y)), wide, layer=1)

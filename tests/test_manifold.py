@@ -10,9 +10,9 @@ from scipy.optimize import least_squares
 from scipy.special import stirling2
 
 from saddlescope.arrays import Layout
+from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.expand import expand
 from saddlescope.resize.manifold import (
@@ -25,10 +25,10 @@ from saddlescope.resize.manifold import (
     subspaces,
 )
 from saddlescope.resize.result import Subspace
-from saddlescope.symmetry.actions import permute
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.actions import permute
+from saddlescope.units.neurons import Neurons, Slice
 
-NETWORK = Perceptron((2, 2, 3), "tanh")
+NETWORK = MLP((2, 2, 3), "tanh")
 NEURONS = NETWORK.neurons(1)
 
 
@@ -138,7 +138,7 @@ def test_the_function_stays_along_the_basis_and_changes_across_it():
 
 
 def test_along_the_critical_basis_points_stay_critical_and_elsewhere_not():
-    network = Perceptron((2, 2, 2), "tanh")
+    network = MLP((2, 2, 2), "tanh")
     neurons, generator = network.neurons(1), np.random.default_rng(4)
     x = generator.normal(size=(50, 2))
     start = random_parameters(network, 6)
@@ -215,7 +215,7 @@ def test_the_answer_follows_the_residual(size, answer):
 def test_random_parameters_are_not_on_the_manifold():
     small = random_parameters()
     for seed in range(5):
-        found = locate(small, random_parameters(Perceptron((2, 5, 3), "tanh"), seed + 1), NEURONS)
+        found = locate(small, random_parameters(MLP((2, 5, 3), "tanh"), seed + 1), NEURONS)
         assert (found.answer, found.subspaces) == ("no", ())
         assert found.residual > 0.1
 
@@ -243,7 +243,7 @@ def test_a_silent_neuron_near_a_copy_is_no_doubt_about_the_function():
 
 
 def test_an_expansion_is_located_where_its_record_says_and_permuting_moves_it_along():
-    network = Perceptron((3, 3, 2), "tanh")
+    network = MLP((3, 3, 2), "tanh")
     small = random_parameters(network)
     found = expand(network, small, widths={1: 8}, zero_type={1: (2, 1)}, shares="random", seed=5)
     neurons = network.neurons(1)
@@ -282,10 +282,10 @@ def test_blocks_of_entries_are_treated_as_one_unit():
 @pytest.mark.parametrize(("r", "m"), [(1, 3), (2, 3), (2, 4), (3, 4)])
 def test_subspaces_meet_exactly_where_their_equations_have_a_common_solution(r, m):
     """Both systems of equations at once, for generic small vectors: solvable or not, by least squares."""
-    network = Perceptron((2, r, 3), "tanh")
+    network = MLP((2, r, 3), "tanh")
     small = random_parameters(network, seed=r)
     places = list(subspaces(r, m))
-    layout = Perceptron((2, m, 3), "tanh").layout
+    layout = MLP((2, m, 3), "tanh").layout
     systems = [constraints(small, place, layout) for place in places]
     picks = np.random.default_rng(0).permutation(len(places) * (len(places) - 1) // 2)[:400]
     pairs = list(itertools.combinations(range(len(places)), 2))
@@ -370,12 +370,12 @@ MISTAKES = {
         "tolerance=0.0",
     ),
     "other outputs": (
-        lambda: locate(random_parameters(), random_parameters(Perceptron((2, 3, 2))), NEURONS),
+        lambda: locate(random_parameters(), random_parameters(MLP((2, 3, 2))), NEURONS),
         ShapeError,
         "in more than the width of this layer",
     ),
     "narrower than the small one": (
-        lambda: locate(random_parameters(Perceptron((2, 4, 3))), random_parameters(), NEURONS),
+        lambda: locate(random_parameters(MLP((2, 4, 3))), random_parameters(), NEURONS),
         NeuronsError,
         r"small, wide=\(4, 2\)",
     ),
@@ -389,7 +389,7 @@ def test_a_mistake_is_told_with_its_value(call, kind, text):
 
 
 def test_a_basis_that_would_fill_the_memory_is_refused():
-    network = Perceptron((784, 500, 500), "tanh")
+    network = MLP((784, 500, 500), "tanh")
     parameters = {
         name: np.zeros(shape) for name, shape in zip(network.layout.names, network.layout.shapes, strict=True)
     }

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from saddlescope.plots.mnist_figure import draw
-from saddlescope.reproduction.catalogue import find
-from saddlescope.study.experiment import judgements
-from saddlescope.study.mnist_experiment import LITTLE, SLACK, tasks
+from saddlescope.papers.catalogue import find
+from saddlescope.papers.experiment import judgements
+from saddlescope.papers.mnist_experiment import LITTLE, SLACK, tasks
+from saddlescope.papers.mnist_figure import draw
 
 
 def path(width: int, barrier: float, **changes: Any) -> dict[str, Any]:

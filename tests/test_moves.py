@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError
-from saddlescope.problem.networks import Perceptron
-from saddlescope.symmetry.actions import permute
-from saddlescope.symmetry.neurons import Neurons, Slice
-from saddlescope.valleys.moves import Places, changes, route_end, route_position
+from saddlescope.models.mlp import MLP
+from saddlescope.units.actions import permute
+from saddlescope.units.neurons import Neurons, Slice
+from saddlescope.valleys.moves import RouteGeometry, changes, route_end, route_position
 from saddlescope.valleys.result import Move, MoveKind
 from saddlescope.valleys.route import find_route
 
@@ -61,7 +61,7 @@ def with_twins(parameters, neurons, l, m):
 
 def layer_of(units, pair, seed=0, outgoing=2):
     """A dense layer of so many neurons, twins at the pair."""
-    network = Perceptron((2, units, outgoing), "tanh")
+    network = MLP((2, units, outgoing), "tanh")
     shapes = dict(zip(network.layout.names, network.layout.shapes, strict=True))
     return with_twins(random_set(shapes, seed), network.neurons(1), *pair), network.neurons(1)
 
@@ -87,7 +87,7 @@ def layers(draw):
 def prepared(case):
     """The network of a case, the layer's neurons, parameters with twins, and the route."""
     widths, activation, bias, layer, pair, order, seed = case
-    network = Perceptron(widths, activation, bias=bias)
+    network = MLP(widths, activation, bias=bias)
     neurons = network.neurons(layer)
     shapes = dict(zip(network.layout.names, network.layout.shapes, strict=True))
     start = with_twins(random_set(shapes, seed), neurons, *pair)
@@ -280,7 +280,7 @@ def test_a_route_through_a_layer_of_two_thousand_works_in_a_few_copies_of_the_pa
     tracemalloc.start()
     route = find_route(start, neurons, (0, 1), generator.permutation(units).tolist())
     kept = tracemalloc.get_traced_memory()[0]
-    count = sum(1 for _ in changes(route, Places(route.start, neurons, (0, 1))))
+    count = sum(1 for _ in changes(route, RouteGeometry(route.start, neurons, (0, 1))))
     end = route_end(route)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

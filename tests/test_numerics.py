@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from references.surfaces import FirstEntry
-from saddlescope.numerics.continuation import Limits, embark, evaluate, march, settle
+from saddlescope.numerics.continuation import Tolerances, advance_to, evaluate, init_tracking, settle
 from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, OUTCOMES
 from saddlescope.numerics.tangent import Unconstrained, tangent
 from saddlescope.outcomes import Outcome
@@ -57,7 +57,7 @@ class Sphere(eqx.Module):
 
 
 def limits(tolerance=1e-10, radius=0.5, iterations=200):
-    return Limits(jnp.asarray(tolerance), jnp.asarray(radius), jnp.asarray(iterations))
+    return Tolerances(jnp.asarray(tolerance), jnp.asarray(radius), jnp.asarray(iterations))
 
 
 SOLVERS = ("newton", "krylov", "flow", "descent")
@@ -140,10 +140,10 @@ def _follow_cusp(solver, asked):
     objective, surface = Smooth(_cusp), FirstEntry()
     x = settle(objective, surface, x, d, limits(), "newton").x
     full = jnp.asarray(0.1)
-    track = embark(objective, surface, x, d, full, solver)
+    track = init_tracking(objective, surface, x, d, full, solver)
     legs = []
     for target in asked:
-        track, leg = march(objective, surface, track, jnp.asarray(target), full, limits(), solver)
+        track, leg = advance_to(objective, surface, track, jnp.asarray(target), full, limits(), solver)
         legs.append(leg)
     return legs
 
@@ -207,8 +207,8 @@ def test_a_leg_ends_where_the_weights_pass_the_bound(solver):
     with float64():
         start, full = jnp.array([1.0, 2.0]), jnp.asarray(0.01)
         bounded = limits(1e-12)._replace(bound=jnp.asarray(10.0))
-        track = embark(objective, FirstEntry(), start, jnp.asarray(1.0), full, solver)
-        track, leg = march(objective, FirstEntry(), track, jnp.asarray(0.55), full, bounded, solver)
+        track = init_tracking(objective, FirstEntry(), start, jnp.asarray(1.0), full, solver)
+        track, leg = advance_to(objective, FirstEntry(), track, jnp.asarray(0.55), full, bounded, solver)
         d, end = float(track.d), np.asarray(leg.iterate.x)
         strides = np.asarray(leg.trace)[: int(leg.traced)]
     assert 0.55 < d < 0.65

@@ -16,25 +16,25 @@ import numpy as np
 import pytest
 
 import saddlescope.paths.find
-import saddlescope.study.demo
+import saddlescope.workflows.demo
 from references.dying import Killed, dying
 from references.slow_task import wait
 from references.synthetic_paths import WIDTHS, synthetic_data, synthetic_path
 from saddlescope.cli.main import run
+from saddlescope.data.weights import save_weights
 from saddlescope.errors import RecordExistsError
 from saddlescope.files import write_file
+from saddlescope.models.mlp import MLP
+from saddlescope.papers import reproduce as module
+from saddlescope.papers.experiment import Claim, Experiment, Judgement
+from saddlescope.papers.reproduce import reproduce
 from saddlescope.plots.canvas import axes_or_new
-from saddlescope.problem.networks import Perceptron
-from saddlescope.problem.weights import save_weights
 from saddlescope.records.recognise import FIGURES
 from saddlescope.records.store import load_path, save_path
-from saddlescope.reproduction import reproduce as module
-from saddlescope.reproduction.reproduce import reproduce
-from saddlescope.study.experiment import Claim, Experiment, Judgement
 from saddlescope.sweeps.plan import plan
 from saddlescope.sweeps.run import sweep
 
-NETWORK = Perceptron(WIDTHS, "tanh")
+NETWORK = MLP(WIDTHS, "tanh")
 EXPAND = ("expand", "net.safetensors", "--data", "data.npz", "--widths", "1:5", "--quiet", "--out")
 REDUCE = ("reduce", "net.safetensors", "--data", "data.npz", "--quiet", "--out")
 CERTIFY = ("certify", "--net", "net.safetensors", "--data", "data.npz", "--quiet", "--out")
@@ -57,7 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         network=NETWORK, teacher=SimpleNamespace(parameters=NETWORK.initial(0)), accuracy=0.5, path=synthetic_path()
     )
     monkeypatch.setattr(saddlescope.paths.find, "find_path", lambda *_, **__: synthetic_path())
-    monkeypatch.setattr(saddlescope.study.demo, "demonstrate", lambda **_: shown)
+    monkeypatch.setattr(saddlescope.workflows.demo, "demonstrate", lambda **_: shown)
     return tmp_path
 
 

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from saddlescope.data.data import Data, teacher_data
+from saddlescope.data.sources import normal_inputs, toy, toy_teacher
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
+from saddlescope.models.mlp import MLP
 from saddlescope.outcomes import Outcome
+from saddlescope.paths.batch import all_pairs, find_paths
 from saddlescope.paths.find import find_path
 from saddlescope.paths.growth import growth_exponent
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import PathSettings
-from saddlescope.paths.together import all_pairs, find_paths
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import normal_inputs, toy, toy_teacher
-from saddlescope.symmetry.actions import remove, swap
-from saddlescope.symmetry.gauge import distance
+from saddlescope.units.actions import remove, swap
+from saddlescope.units.gauge import distance
 
 STEPS = 40
 
@@ -54,7 +54,7 @@ def test_the_two_neurons_coincide_at_the_point_and_the_reduced_network_computes_
     _, _, problem, path = small
     point = path.permutation_point
     assert distance(point.parameters, path.neurons, *path.pair, kind="joint") == 0.0
-    narrow = Problem(Perceptron((2, 4, 1), "tanh"), toy("tanh", 0))
+    narrow = Problem(MLP((2, 4, 1), "tanh"), toy("tanh", 0))
     np.testing.assert_allclose(
         narrow.outputs_of(point.reduced), problem.outputs_of(point.parameters), rtol=1e-12, atol=1e-12
     )
@@ -208,7 +208,7 @@ def test_at_an_interior_maximum_of_an_incoming_path_the_full_gradient_vanishes()
 
 def test_neurons_that_do_the_same_merge_at_zero_loss():
     """With one neuron to spare the barrier is zero ([S21]): two copies that share one teacher neuron's work."""
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     teacher = {
         "0.weight": np.array([[1.0, 0.3], [-0.4, 1.1], [1.0, 0.3]]),
         "0.bias": np.array([0.2, -0.3, 0.2 + 1e-3]),
@@ -224,7 +224,7 @@ def test_neurons_that_do_the_same_merge_at_zero_loss():
 
 
 def test_a_layer_in_the_middle_and_several_outputs_work():
-    network = Perceptron((3, 4, 4, 2), "softplus")
+    network = MLP((3, 4, 4, 2), "softplus")
     generator = np.random.default_rng(4)
     teacher = {name: generator.normal(size=np.shape(v)) for name, v in network.initial(0).items()}
     problem = Problem(network, teacher_data(network, teacher, normal_inputs(300, 3, 1)))
@@ -286,7 +286,7 @@ def test_pairs_that_meet_in_one_point_have_one_loss():
 
 
 def test_data_with_labels_gives_accuracies_along_the_path():
-    network = Perceptron((2, 3, 2), "tanh")
+    network = MLP((2, 3, 2), "tanh")
     teacher = network.initial(3)
     inputs = normal_inputs(100, 2, 1)
     rows = teacher_data(network, teacher, inputs)
@@ -328,7 +328,7 @@ def test_paths_found_side_by_side_are_the_paths_found_alone(small):
 
 def test_all_pairs_are_taken_where_none_are_named():
     _, teacher = toy_teacher("tanh", 0)
-    network = Perceptron((2, 5, 1), "tanh")
+    network = MLP((2, 5, 1), "tanh")
     assert all_pairs(network.neurons(1), teacher) == list(itertools.combinations(range(5), 2))
 
 

@@ -34,9 +34,9 @@ from saddlescope.plots.path import (
 from saddlescope.plots.spectrum import plot_spectrum
 from saddlescope.plots.surface import plot_surface
 from saddlescope.plots.walk import plot_walk
-from saddlescope.study.surface import Surface
-from saddlescope.symmetry.neurons import Neurons, Slice
-from saddlescope.valleys.result import Move, MoveKind, Route, Scan, Walk
+from saddlescope.units.neurons import Neurons, Slice
+from saddlescope.valleys.result import Measurements, Move, MoveKind, Route, Walk
+from saddlescope.workflows.merge_surface import Surface
 
 EVERY = (plot_loss, plot_distance, plot_gradient, plot_outgoing, plot_accuracy)
 
@@ -222,7 +222,7 @@ def _walk(losses: np.ndarray) -> Walk:
     moves = tuple(Move(MoveKind.TRANSFER, 0, 1) for _ in range(segments))
     route = Route(start={}, neurons=neurons, pair=(0, 1), permutation=(1, 0), moves=moves)
     zeros = np.zeros_like(losses)
-    scan = Scan(
+    scan = Measurements(
         loss=1.0,
         gradient_norm=0.0,
         largest_output=1.0,

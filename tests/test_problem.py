@@ -12,12 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saddlescope.data.data import Data
 from saddlescope.errors import SettingsError, ShapeError
+from saddlescope.models.activations import ACTIVATIONS
+from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
-from saddlescope.problem.activations import ACTIVATIONS
-from saddlescope.problem.data import Data
 from saddlescope.problem.kronecker import apply, factors
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.shallow import NUMBERS, is_shallow
 
@@ -77,7 +77,7 @@ def _value_gradient_hessian(problem, theta):
 
 @pytest.mark.parametrize(("activation", "loss"), PAIRS)
 def test_value_gradient_and_hessian_agree_with_torch(activation, loss):
-    network, data = Perceptron((3, 3, 2, 2), activation), _data(9)
+    network, data = MLP((3, 3, 2, 2), activation), _data(9)
     problem = Problem(network, data, loss=loss, chunk=4)
     reference = _torch_loss(network, data, loss)
     with float64():
@@ -91,7 +91,7 @@ def test_value_gradient_and_hessian_agree_with_torch(activation, loss):
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_the_gauss_newton_product_is_jacobian_transposed_times_bend_times_jacobian(loss):
-    network, data = Perceptron((3, 4, 2), "tanh"), _data(7)
+    network, data = MLP((3, 4, 2), "tanh"), _data(7)
     problem = Problem(network, data, loss=loss, chunk=3, weight_decay=0.3)
     with float64():
         theta = network.layout.flatten(network.initial(1))
@@ -109,7 +109,7 @@ def test_the_gauss_newton_product_is_jacobian_transposed_times_bend_times_jacobi
 
 
 def test_the_hessian_product_is_the_dense_hessian_of_torch_times_v():
-    network, data = Perceptron((3, 4, 2), "sigmoid"), _data(11)
+    network, data = MLP((3, 4, 2), "sigmoid"), _data(11)
     problem = Problem(network, data, loss="cross_entropy", chunk=4)
     with float64():
         theta = network.layout.flatten(network.initial(1))
@@ -128,7 +128,7 @@ def _hessian_and_products(problem, theta):
 @pytest.mark.parametrize(("outputs", "loss"), [(1, "mse"), (3, "normalised"), (3, "cross_entropy")])
 @pytest.mark.parametrize("chunk", [None, 7])
 def test_the_hessian_written_out_for_one_hidden_layer_is_that_of_the_products(activation, bias, outputs, loss, chunk):
-    network = Perceptron((3, 4, outputs), activation, bias=bias)
+    network = MLP((3, 4, outputs), activation, bias=bias)
     assert is_shallow(network, 20)
     problem = Problem(network, _data(20, outputs=outputs), loss=loss, chunk=chunk, weight_decay=0.3)
     with float64():
@@ -139,16 +139,16 @@ def test_the_hessian_written_out_for_one_hidden_layer_is_that_of_the_products(ac
 
 
 def test_only_one_hidden_layer_and_a_bounded_memory_are_written_out():
-    assert not is_shallow(Perceptron((3, 4, 4, 1), "tanh"), 20)
-    assert not is_shallow(Perceptron((3, 2), "tanh"), 20)
-    network = Perceptron((3, 4, 2), "tanh")
+    assert not is_shallow(MLP((3, 4, 4, 1), "tanh"), 20)
+    assert not is_shallow(MLP((3, 2), "tanh"), 20)
+    network = MLP((3, 4, 2), "tanh")
     most = NUMBERS // (2 * network.layout.size)
     assert is_shallow(network, most)
     assert not is_shallow(network, most + 1)
 
 
 def test_the_hessian_product_is_the_gradient_s_difference_quotient():
-    network, data = Perceptron((3, 4, 2), "softplus"), _data(7)
+    network, data = MLP((3, 4, 2), "softplus"), _data(7)
     problem = Problem(network, data, loss="cross_entropy", weight_decay=0.1, norm_barrier=0.1)
     with float64():
         theta = 30 * network.layout.flatten(network.initial(1)) + 40  # beyond the norm barrier's radius
@@ -165,7 +165,7 @@ def _values(problems, theta):
 
 @pytest.mark.parametrize("samples", range(1, 65))
 def test_the_sum_is_exact_for_every_number_of_samples_and_chunk(samples):
-    network = Perceptron((2, 2), "identity")
+    network = MLP((2, 2), "identity")
     generator = np.random.default_rng(samples)
     data = Data(generator.normal(size=(samples, 2)), generator.normal(size=(samples, 2)))
     start = network.initial(0)
@@ -180,7 +180,7 @@ def test_the_sum_is_exact_for_every_number_of_samples_and_chunk(samples):
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 8, 9, 20])
 def test_gradient_and_outputs_do_not_depend_on_the_chunk(samples):
-    network, data = Perceptron((3, 2, 2), "tanh"), _data(samples)
+    network, data = MLP((3, 2, 2), "tanh"), _data(samples)
     start = network.initial(0)
     whole = Problem(network, data)
     there = torch.from_numpy(np.concatenate([value.ravel() for value in start.values()]))
@@ -199,7 +199,7 @@ def test_gradient_and_outputs_do_not_depend_on_the_chunk(samples):
 
 @given(st.permutations(range(10)), st.integers(1, 12))
 def test_the_order_of_the_data_and_the_chunk_do_not_matter(order, chunk):
-    network, data = Perceptron((3, 4, 2), "gelu"), _data(10)
+    network, data = MLP((3, 4, 2), "gelu"), _data(10)
     mixed = Data(data.inputs[order], data.targets[order], data.labels[order])
     start = network.initial(0)
     expected = Problem(network, data).loss_of(start)
@@ -207,14 +207,14 @@ def test_the_order_of_the_data_and_the_chunk_do_not_matter(order, chunk):
 
 
 def test_a_user_s_loss_equals_the_built_in_one():
-    network, data = Perceptron((3, 4, 2), "tanh"), _data(10)
+    network, data = MLP((3, 4, 2), "tanh"), _data(10)
     own = Problem(network, data, loss=lambda out, target: jnp.mean((out - target) ** 2, axis=1), chunk=4)
     start = network.initial(0)
     assert own.loss_of(start) == pytest.approx(Problem(network, data).loss_of(start), rel=1e-14)
 
 
 def test_a_user_s_loss_is_given_labels_when_there_are_no_targets():
-    network, data = Perceptron((3, 4, 2), "tanh"), _data(10)
+    network, data = MLP((3, 4, 2), "tanh"), _data(10)
     labelled = Data(data.inputs, labels=data.labels)
     own = Problem(network, labelled, chunk=4, loss=lambda out, label: (out[:, 0] - label) ** 2)
     outputs = own.outputs_of(network.initial(0))
@@ -228,11 +228,11 @@ def test_a_user_s_loss_is_given_labels_when_there_are_no_targets():
 )
 def test_a_loss_that_is_not_one_number_a_sample_is_refused(loss, shape):
     with pytest.raises(ShapeError, match=rf"shape of loss\(outputs, targets\)={shape}; expected \(4,\)"):
-        Problem(Perceptron((3, 2)), _data(10), loss=loss, chunk=4)
+        Problem(MLP((3, 2)), _data(10), loss=loss, chunk=4)
 
 
 def test_cross_entropy_survives_huge_logits():
-    network = Perceptron((1, 2), "identity", bias=False)
+    network = MLP((1, 2), "identity", bias=False)
     data = Data(np.array([[1.0]]), labels=np.array([1]))
     weights = {"0.weight": np.array([[1e4], [0.0]])}
     problem = Problem(network, data, loss="cross_entropy")
@@ -241,7 +241,7 @@ def test_cross_entropy_survives_huge_logits():
 
 
 def test_weight_decay_adds_half_the_squared_norm():
-    network, data = Perceptron((3, 4, 2), "tanh"), _data(10)
+    network, data = MLP((3, 4, 2), "tanh"), _data(10)
     start = network.initial(0)
     square = sum(float(np.sum(value**2)) for value in start.values())
     extra = Problem(network, data, weight_decay=0.3).loss_of(start) - Problem(network, data).loss_of(start)
@@ -249,7 +249,7 @@ def test_weight_decay_adds_half_the_squared_norm():
 
 
 def test_the_norm_barrier_is_zero_inside_its_radius_and_cubic_outside():
-    network, data = Perceptron((2, 2), "identity", bias=False), _data(5, inputs=2)
+    network, data = MLP((2, 2), "identity", bias=False), _data(5, inputs=2)
     plain, barred = Problem(network, data), Problem(network, data, norm_barrier=0.7)
     inside = {"0.weight": np.full((2, 2), 44.7)}  # |theta|^2 / 2 = 3996.2, R = 4000
     assert barred.loss_of(inside) == plain.loss_of(inside)
@@ -258,14 +258,14 @@ def test_the_norm_barrier_is_zero_inside_its_radius_and_cubic_outside():
 
 
 def test_accuracy_counts_the_largest_output():
-    network = Perceptron((2, 2), "identity", bias=False)
+    network = MLP((2, 2), "identity", bias=False)
     data = Data(np.array([[1.0, 0], [0, 1], [2, 1], [0, 3]]), labels=np.array([0, 1, 1, 1]))
     problem = Problem(network, data, loss="cross_entropy", chunk=3)
     assert problem.accuracy({"0.weight": np.eye(2)}) == 0.75
 
 
 def test_the_kronecker_factors_solve_a_single_linear_layer_exactly():
-    network, data = Perceptron((3, 2), "identity"), _data(30)
+    network, data = MLP((3, 2), "identity"), _data(30)
     problem = Problem(network, data, chunk=7)
     with float64():
         theta = network.layout.flatten(network.initial(0))
@@ -277,7 +277,7 @@ def test_the_kronecker_factors_solve_a_single_linear_layer_exactly():
 def test_changing_the_caller_s_array_afterwards_changes_nothing():
     room = np.ones(72)
     aligned = room[-room.ctypes.data % 64 // 8 :][:60].reshape(20, 3)  # JAX shares memory at multiples of 64
-    network, data = Perceptron((3, 2)), Data(aligned, np.zeros((20, 2)))
+    network, data = MLP((3, 2)), Data(aligned, np.zeros((20, 2)))
     start = network.initial(0)
     problem = Problem(network, data)
     before = problem.loss_of(start)
@@ -286,7 +286,7 @@ def test_changing_the_caller_s_array_afterwards_changes_nothing():
 
 
 def test_the_fingerprint_knows_data_and_parameters():
-    network, data = Perceptron((3, 2)), _data(5)
+    network, data = MLP((3, 2)), _data(5)
     start, other = network.initial(0), network.initial(1)
     first = Problem(network, data).fingerprint(start)
     turned = {name: np.asfortranarray(value) for name, value in start.items()}
@@ -298,7 +298,7 @@ def test_the_fingerprint_knows_data_and_parameters():
 
 
 def test_float32_users_get_float64_and_keep_their_setting():
-    network, data = Perceptron((3, 4, 2), "tanh"), _data(10)
+    network, data = MLP((3, 4, 2), "tanh"), _data(10)
     assert not jax.config.jax_enable_x64
     gradient = Problem(network, data).gradient_of(network.initial(0))
     assert all(value.dtype == np.float64 for value in gradient.values())
@@ -308,33 +308,33 @@ def test_float32_users_get_float64_and_keep_their_setting():
 @pytest.mark.parametrize(
     ("build", "error", "text"),
     [
-        (lambda: Problem(Perceptron((4, 2)), _data(5)), ShapeError, "inputs per sample=3; expected 4"),
-        (lambda: Problem(Perceptron((3, 5)), _data(5)), ShapeError, "targets per sample=2; expected 5"),
-        (lambda: Problem(Perceptron((3, 1)), _data(9), loss="cross_entropy"), ShapeError, "label=1; expected 0 to 0"),
-        (lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), labels=np.zeros(2, int))), ShapeError, "targets"),
-        (lambda: Problem(Perceptron((3, 2)), _data(5), loss="hinge"), SettingsError, "loss=hinge"),
-        (lambda: Problem(Perceptron((3, 2)), _data(5), weight_decay=-1.0), SettingsError, "weight_decay=-1.0"),
-        (lambda: Problem(Perceptron((3, 2)), _data(5), weight_decay=math.inf), SettingsError, "weight_decay=inf"),
-        (lambda: Problem(Perceptron((3, 2)), _data(5), norm_barrier=math.nan), SettingsError, "norm_barrier=nan"),
-        (lambda: Problem(Perceptron((3, 2)), _data(5), chunk=0), SettingsError, "chunk=0; expected an integer"),
-        (lambda: Problem(Perceptron((3, 2)), _data(5), loss=3), SettingsError, "loss=3"),
+        (lambda: Problem(MLP((4, 2)), _data(5)), ShapeError, "inputs per sample=3; expected 4"),
+        (lambda: Problem(MLP((3, 5)), _data(5)), ShapeError, "targets per sample=2; expected 5"),
+        (lambda: Problem(MLP((3, 1)), _data(9), loss="cross_entropy"), ShapeError, "label=1; expected 0 to 0"),
+        (lambda: Problem(MLP((3, 2)), Data(np.ones((2, 3)), labels=np.zeros(2, int))), ShapeError, "targets"),
+        (lambda: Problem(MLP((3, 2)), _data(5), loss="hinge"), SettingsError, "loss=hinge"),
+        (lambda: Problem(MLP((3, 2)), _data(5), weight_decay=-1.0), SettingsError, "weight_decay=-1.0"),
+        (lambda: Problem(MLP((3, 2)), _data(5), weight_decay=math.inf), SettingsError, "weight_decay=inf"),
+        (lambda: Problem(MLP((3, 2)), _data(5), norm_barrier=math.nan), SettingsError, "norm_barrier=nan"),
+        (lambda: Problem(MLP((3, 2)), _data(5), chunk=0), SettingsError, "chunk=0; expected an integer"),
+        (lambda: Problem(MLP((3, 2)), _data(5), loss=3), SettingsError, "loss=3"),
         (
-            lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), labels=np.array([-1, 0])), loss="cross_entropy"),
+            lambda: Problem(MLP((3, 2)), Data(np.ones((2, 3)), labels=np.array([-1, 0])), loss="cross_entropy"),
             ShapeError,
             "label=-1; expected 0 to 1",
         ),
         (
-            lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), np.ones((2, 2))), loss="cross_entropy"),
+            lambda: Problem(MLP((3, 2)), Data(np.ones((2, 3)), np.ones((2, 2))), loss="cross_entropy"),
             ShapeError,
             "needs labels",
         ),
         (
-            lambda: Problem(Perceptron((3, 2)), Data(np.ones((2, 3)), np.zeros((2, 2))), loss="normalised"),
+            lambda: Problem(MLP((3, 2)), Data(np.ones((2, 3)), np.zeros((2, 2))), loss="normalised"),
             ShapeError,
             "all targets are zero",
         ),
         (
-            lambda: Problem(Perceptron((3, 2)), _data(5)).loss_of({"0.weight": np.ones((2, 3))}),
+            lambda: Problem(MLP((3, 2)), _data(5)).loss_of({"0.weight": np.ones((2, 3))}),
             ShapeError,
             "do not fit",
         ),
@@ -346,7 +346,7 @@ def test_what_does_not_fit_is_named(build, error, text):
 
 
 def test_equal_shapes_share_one_compiled_program():
-    network = Perceptron((3, 4, 2), "tanh")
+    network = MLP((3, 4, 2), "tanh")
     count = 0
 
     @jax.jit
@@ -364,4 +364,4 @@ def test_equal_shapes_share_one_compiled_program():
 
 def test_a_stand_in_for_data_is_enough():
     stand_in = SimpleNamespace(inputs=np.ones((2, 3)), targets=np.ones((2, 2)), labels=None)
-    assert Problem(Perceptron((3, 2)), stand_in).samples == 2
+    assert Problem(MLP((3, 2)), stand_in).samples == 2

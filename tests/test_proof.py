@@ -12,18 +12,18 @@ import scipy.optimize
 
 from saddlescope.critical.enclosure import BallLoss, to_parameters, to_vector
 from saddlescope.critical.proof import Proof, prove
+from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
+from saddlescope.models.mlp import MLP
 from saddlescope.numerics import balls
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import split
+from saddlescope.units.actions import split
 
 flint = pytest.importorskip("flint")
 
 
-def _random(network: Perceptron, seed: int, samples: int) -> tuple[Data, dict[str, np.ndarray]]:
+def _random(network: MLP, seed: int, samples: int) -> tuple[Data, dict[str, np.ndarray]]:
     generator = np.random.default_rng(seed)
     inputs = generator.normal(size=(samples, network.widths[0]))
     data = Data(inputs, targets=generator.normal(size=(samples, network.widths[-1])))
@@ -36,7 +36,7 @@ def _derivatives(problem: Problem, theta: jax.Array) -> tuple[jax.Array, jax.Arr
     return problem.value(theta), problem.gradient(theta), problem.hessian(theta)
 
 
-def _in_own_order(network: Perceptron) -> np.ndarray:
+def _in_own_order(network: MLP) -> np.ndarray:
     """Return, for each entry of a proof's vector, its place in the flattened parameters."""
     layout = network.layout
     places = layout.unflatten_numpy(np.arange(layout.size).astype(float))
@@ -46,15 +46,15 @@ def _in_own_order(network: Perceptron) -> np.ndarray:
 @pytest.mark.parametrize(
     ("network", "loss", "decay"),
     [
-        (Perceptron((2, 3, 1), "tanh"), "mse", 0.0),
-        (Perceptron((2, 3, 2, 3), "gelu"), "normalised", 0.0),
-        (Perceptron((2, 2, 2, 2, 2), "sigmoid_softplus", bias=False), "mse", 0.25),
-        (Perceptron((3, 2), "sine"), "mse", 0.0),
+        (MLP((2, 3, 1), "tanh"), "mse", 0.0),
+        (MLP((2, 3, 2, 3), "gelu"), "normalised", 0.0),
+        (MLP((2, 2, 2, 2, 2), "sigmoid_softplus", bias=False), "mse", 0.25),
+        (MLP((3, 2), "sine"), "mse", 0.0),
     ],
     ids=str,
 )
 def test_enclosures_over_a_box_hold_jaxs_derivatives_at_its_points(
-    network: Perceptron, loss: str, decay: float, generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    network: MLP, loss: str, decay: float, generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("saddlescope.critical.enclosure.CHUNK_BALLS", 150)  # several chunks, the last one short
     data, centre = _random(network, 3, 25)
@@ -94,7 +94,7 @@ def _holds(enclosure: object, values: np.ndarray) -> None:
 
 def test_a_straight_line_is_proved_at_the_exact_rational_minimum() -> None:
     x, t = np.array([1.0, 2.0, 4.0]), np.array([0.5, 3.0, 1.0])
-    network = Perceptron((1, 1), "tanh", bias=False)  # no hidden layer: f = w x
+    network = MLP((1, 1), "tanh", bias=False)  # no hidden layer: f = w x
     proof = prove(network, x[:, None], t, {"0.weight": np.array([[0.5]])})
     best = sum(Fraction(a) * Fraction(b) for a, b in zip(x, t, strict=True)) / sum(Fraction(a) ** 2 for a in x)
     least = sum((best * Fraction(a) - Fraction(b)) ** 2 for a, b in zip(x, t, strict=True)) / 3
@@ -111,7 +111,7 @@ def test_a_straight_line_is_proved_at_the_exact_rational_minimum() -> None:
     assert proof.curvature == pytest.approx(14.0)
 
 
-SINE = Perceptron((1, 1, 1), "sine", bias=False)
+SINE = MLP((1, 1, 1), "sine", bias=False)
 SINE_INPUTS, SINE_TARGETS = np.array([[1.0], [2.0]]), np.array([[1.0], [1.0]])
 
 
@@ -151,7 +151,7 @@ def test_the_radius_never_reaches_the_sign_twin() -> None:
 
 
 def test_the_origin_of_a_tanh_network_is_proved_to_be_a_saddle() -> None:
-    network = Perceptron((1, 1, 1), "tanh", bias=False)
+    network = MLP((1, 1, 1), "tanh", bias=False)
     x, t = np.array([[1.0], [2.0], [-1.0]]), np.array([[1.0], [0.5], [0.25]])
     proof = prove(network, x, t, _sine(1e-9, -2e-9))
     # The Hessian there is [[0, c], [c, 0]] with c = -(2/3) sum x t = -7/6, the loss mean t^2.
@@ -171,7 +171,7 @@ def test_the_origin_of_a_tanh_network_is_proved_to_be_a_saddle() -> None:
 # Against the dense Hessian of the wider network.
 
 
-def _noisy(network: Perceptron, samples: int = 60) -> Data:
+def _noisy(network: MLP, samples: int = 60) -> Data:
     """Return data of the teacher that `_random` gives, with noise, so that no loss is zero."""
     data, teacher = _random(network, 7, samples)
     with float64():
@@ -179,7 +179,7 @@ def _noisy(network: Perceptron, samples: int = 60) -> Data:
     return Data(data.inputs, targets=outputs + 0.03 * np.random.default_rng(1).normal(size=outputs.shape))
 
 
-def _critical_points(network: Perceptron, data: Data, starts: int, decay: float = 0.0) -> list[dict[str, np.ndarray]]:
+def _critical_points(network: MLP, data: Data, starts: int, decay: float = 0.0) -> list[dict[str, np.ndarray]]:
     """Return critical points: a minimum near the teacher, and what a root finder comes to from random starts."""
     problem, layout, found = Problem(network, data, weight_decay=decay), network.layout, []
     teacher = np.concatenate([value.ravel() for value in _random(network, 7, len(data.inputs))[1].values()])
@@ -209,7 +209,7 @@ def _critical_points(network: Perceptron, data: Data, starts: int, decay: float 
     return found
 
 
-def _dense_signs(network: Perceptron, data: Data, parameters: dict[str, np.ndarray]) -> tuple[int, int]:
+def _dense_signs(network: MLP, data: Data, parameters: dict[str, np.ndarray]) -> tuple[int, int]:
     """Return index and nullity of the dense Hessian in float64."""
     with float64():
         theta = network.layout.flatten(parameters)
@@ -236,12 +236,12 @@ CASES = [
 def test_index_and_nullity_of_the_lift_are_those_of_the_dense_hessian(
     widths: tuple[int, ...], activation: str, bias: bool, layer: int, shares: tuple[float, ...]
 ) -> None:
-    network = Perceptron(widths, activation, bias=bias)
+    network = MLP(widths, activation, bias=bias)
     data = _noisy(network)
     assert data.targets is not None
     wider = list(widths)
     wider[layer] += len(shares) - 1
-    wide, proved, saddles = Perceptron(tuple(wider), activation, bias=bias), 0, 0
+    wide, proved, saddles = MLP(tuple(wider), activation, bias=bias), 0, 0
     for point in _critical_points(network, data, 6):
         for neuron in range(widths[layer]):
             proof = prove(network, data.inputs, data.targets, point, layer=layer, neuron=neuron, shares=shares)
@@ -261,7 +261,7 @@ def test_index_and_nullity_of_the_lift_are_those_of_the_dense_hessian(
 
 
 def test_the_proof_does_not_depend_on_the_order_of_the_data_or_on_the_scale_of_the_loss() -> None:
-    network = Perceptron((2, 2, 1), "tanh")
+    network = MLP((2, 2, 1), "tanh")
     data = _noisy(network)
     assert data.targets is not None
     turned = np.random.default_rng(1).permutation(60)
@@ -280,7 +280,7 @@ def test_the_proof_does_not_depend_on_the_order_of_the_data_or_on_the_scale_of_t
 
 
 def test_weight_decay_moves_the_point_and_is_proved_too() -> None:
-    network = Perceptron((2, 2, 1), "tanh")
+    network = MLP((2, 2, 1), "tanh")
     data = _noisy(network)
     assert data.targets is not None
     points = _critical_points(network, data, 6, decay=0.01)
@@ -297,7 +297,7 @@ def test_weight_decay_moves_the_point_and_is_proved_too() -> None:
 
 
 def test_a_point_moved_by_a_thousandth_is_not_proved_as_near_as_it_is_not() -> None:
-    network = Perceptron((2, 2, 1), "tanh")
+    network = MLP((2, 2, 1), "tanh")
     data = _noisy(network)
     assert data.targets is not None
     refused = 0
@@ -315,7 +315,7 @@ def test_a_point_moved_by_a_thousandth_is_not_proved_as_near_as_it_is_not() -> N
     assert refused >= 1
 
 
-def _not_proved(network: Perceptron, parameters: dict[str, np.ndarray], samples: int = 60) -> Proof:
+def _not_proved(network: MLP, parameters: dict[str, np.ndarray], samples: int = 60) -> Proof:
     data = _noisy(network, samples)
     assert data.targets is not None
     proof = prove(network, data.inputs, data.targets, parameters)
@@ -326,9 +326,9 @@ def _not_proved(network: Perceptron, parameters: dict[str, np.ndarray], samples:
 
 
 def test_neurons_that_coincide_are_not_proved_because_they_are_not_isolated() -> None:
-    network = Perceptron((2, 2, 1), "tanh")
+    network = MLP((2, 2, 1), "tanh")
     point = _critical_points(network, _noisy(network), 3)[0]
-    wide = Perceptron((2, 3, 1), "tanh")
+    wide = MLP((2, 3, 1), "tanh")
     proof = _not_proved(wide, split(point, network.neurons(1), 0))
     assert "prove the network without copies" in proof.reasons[-1]
 
@@ -337,28 +337,28 @@ def test_neurons_that_coincide_are_not_proved_because_they_are_not_isolated() ->
     ("activation", "bias", "words"), [("identity", True, "identity units"), ("exp", True, "a bias trades")]
 )
 def test_activations_with_a_free_scale_are_not_proved_and_say_so(activation: str, bias: bool, words: str) -> None:
-    network = Perceptron((1, 1, 1), activation, bias=bias)
+    network = MLP((1, 1, 1), activation, bias=bias)
     points = _critical_points(network, _noisy(network), 5)
     for point in [*points, _random(network, 1, 12)[1]]:
         assert words in " ".join(_not_proved(network, point).reasons)
 
 
 def test_more_parameters_than_the_data_fix_are_not_proved() -> None:
-    network = Perceptron((1, 3, 1), "tanh")
+    network = MLP((1, 3, 1), "tanh")
     for point in _critical_points(network, _noisy(network, 3), 4):
         _not_proved(network, point, 3)
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
 def test_kinks_are_refused(activation: str) -> None:
-    network = Perceptron((2, 2, 1), activation)
+    network = MLP((2, 2, 1), activation)
     data, parameters = _random(network, 7, 12)
     with pytest.raises(SettingsError, match=f"has kinks, where the loss has no second derivative.*{activation}"):
         prove(network, data.inputs, data.targets, parameters)
 
 
 def test_what_cannot_be_proved_is_refused_in_words() -> None:
-    network = Perceptron((2, 2, 1), "tanh")
+    network = MLP((2, 2, 1), "tanh")
     data, good = _random(network, 7, 12)
     x, t = data.inputs, data.targets
     assert t is not None
@@ -390,7 +390,7 @@ def test_what_cannot_be_proved_is_refused_in_words() -> None:
 
 
 def test_nan_and_infinity_are_refused_wherever_they_stand() -> None:
-    network = Perceptron((2, 2, 1), "tanh")
+    network = MLP((2, 2, 1), "tanh")
     data, good = _random(network, 7, 12)
     assert data.targets is not None
     for bad, place in itertools.product((np.nan, np.inf), range(3)):
@@ -401,7 +401,7 @@ def test_nan_and_infinity_are_refused_wherever_they_stand() -> None:
 
 
 def test_huge_weights_end_without_a_proof() -> None:
-    network = Perceptron((2, 2, 1), "exp", bias=False)
+    network = MLP((2, 2, 1), "exp", bias=False)
     data, good = _random(network, 7, 12)
     assert data.targets is not None
     proof = prove(network, data.inputs, data.targets, {name: 1e300 * value for name, value in good.items()})

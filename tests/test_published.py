@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from saddlescope.reproduction.catalogue import CATALOGUE, find
-from saddlescope.reproduction.text import markdown
-from saddlescope.study.experiment import judgements
+from saddlescope.papers.catalogue import CATALOGUE, find
+from saddlescope.papers.experiment import judgements
+from saddlescope.papers.text import markdown
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 PUBLISHED = [name for name in CATALOGUE if (FIGURES / f"{name}.json").is_file()]

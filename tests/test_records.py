@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from saddlescope.data.sources import toy, toy_teacher
 from saddlescope.errors import RecordError, RecordExistsError, StorageError
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import Event, PathSettings
 from saddlescope.plots.path import path_figure, save_figure
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy, toy_teacher
 from saddlescope.records import store
 from saddlescope.records.recheck import recheck_path
 from saddlescope.records.store import load_path, save_path

@@ -7,15 +7,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import erf, expit
 
+from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.expand import ZeroGroup, expand, expand_layer
 from saddlescope.resize.one_layer import reduce_layer
 from saddlescope.resize.reduce import reduce
-from saddlescope.symmetry.actions import permute
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.actions import permute
+from saddlescope.units.neurons import Neurons, Slice
 
 FUNCTIONS = {
     "relu": lambda z: np.maximum(z, 0.0),
@@ -59,7 +59,7 @@ def layer_of(activation, incoming, outgoing, *, bias=True):
     """A network of one hidden layer with these vectors (the last incoming entry is the bias), output bias 0.5."""
     incoming, outgoing = np.array(incoming, dtype=float), np.atleast_2d(np.array(outgoing, dtype=float))
     inputs = incoming.shape[1] - bias
-    network = Perceptron((inputs, len(incoming), len(outgoing)), activation, bias=bias)
+    network = MLP((inputs, len(incoming), len(outgoing)), activation, bias=bias)
     parameters = {"0.weight": incoming[:, :inputs]}
     if bias:
         parameters["0.bias"] = incoming[:, inputs]
@@ -92,7 +92,7 @@ SHAPES = [(2, 3, 1), (4, 4, 2), (4, 3, 4, 3), (4, 3, 3, 2, 4)]
 
 def irreducible(shape, activation, bias, seed):
     """Random parameters; ReLU layers behind others get no neuron that is never active, which would be redundant."""
-    network = Perceptron(shape, activation, bias=bias)
+    network = MLP(shape, activation, bias=bias)
     parameters = random_parameters(network, seed)
     for k in range(1, network.depth - 1):
         weight = parameters[f"{2 * k}.weight"]
@@ -318,7 +318,7 @@ def test_a_linear_network_keeps_as_many_neurons_as_its_map_needs():
 
 def test_rectified_neurons_that_no_input_can_activate_go():
     """Behind a ReLU all inputs are >= 0, so negative weights and bias are never active; in the first layer they are."""
-    network = Perceptron((2, 3, 3, 1), "relu")
+    network = MLP((2, 3, 3, 1), "relu")
     parameters = random_parameters(network, 0)
     parameters["2.weight"][1], parameters["2.bias"][1] = -np.abs(parameters["2.weight"][1]), -0.1
     parameters["0.weight"][1], parameters["0.bias"][1] = -np.abs(parameters["0.weight"][1]), -0.1
@@ -328,7 +328,7 @@ def test_rectified_neurons_that_no_input_can_activate_go():
         (2, 1, "dead for every input")
     ]
     assert not found.removed[0].data_dependent
-    leaky = Perceptron((2, 3, 3, 1), "leaky_relu")
+    leaky = MLP((2, 3, 3, 1), "leaky_relu")
     assert reduced(leaky, parameters).removed == ()
 
 
@@ -357,7 +357,7 @@ def test_a_constant_beside_a_dead_neuron_is_added_to_the_bias_once():
 
 def test_copies_behind_copies_are_found_layer_by_layer():
     """Two neurons of layer 2 that read copies with different shares coincide only once layer 1 is reduced."""
-    network = Perceptron((2, 3, 3, 2), "tanh")
+    network = MLP((2, 3, 3, 2), "tanh")
     parameters = random_parameters(network, 0)
     parameters["0.weight"][2], parameters["0.bias"][2] = parameters["0.weight"][0], parameters["0.bias"][0]
     parameters["2.weight"][1] = parameters["2.weight"][0] + [0.8, 0.0, -0.8]
@@ -386,7 +386,7 @@ def test_a_layer_of_redundant_neurons_only_keeps_one_that_sends_out_nothing(inco
 
 
 def test_a_network_without_hidden_layers_is_returned_as_it_is():
-    network = Perceptron((3, 2), "tanh")
+    network = MLP((3, 2), "tanh")
     parameters = random_parameters(network, 0)
     found = reduce(network, parameters)
     assert (found.widths, found.removed, found.undecided) == ((3, 2), (), False)
@@ -481,7 +481,7 @@ def test_each_output_is_judged_by_its_own_size():
 @pytest.mark.parametrize("layer", [1, 2])
 def test_what_a_deep_network_makes_of_a_small_difference_decides(layer):
     """The same near copy in either hidden layer; a later layer that multiplies by 1e6 makes it count."""
-    network = Perceptron((2, 3, 3, 1), "tanh")
+    network = MLP((2, 3, 3, 1), "tanh")
     for gain, goes in ((1.0, True), (1e6, False)):
         wide = expand(
             network, random_parameters(network, 0), copies={(layer, 0): 2}, shares={(layer, 0): (1 - gain, gain)}
@@ -596,7 +596,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("options", "kind", "text"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_told_with_its_value(options, kind, text):
-    network = Perceptron((2, 3, 1), "tanh")
+    network = MLP((2, 3, 1), "tanh")
     with pytest.raises(kind, match=text):
         reduce(network, random_parameters(network, 0), **options)
 

@@ -22,8 +22,8 @@ from references.critical_networks import (
 from saddlescope.critical.certify import certify
 from saddlescope.critical.exchange import unread
 from saddlescope.critical.flat import dependent_inputs, null_space
+from saddlescope.critical.inertia import CONSTANT, WHY
 from saddlescope.critical.result import Certificate, Kind
-from saddlescope.critical.signs import CONSTANT, WHY
 from saddlescope.critical.twins import turn
 from saddlescope.critical.zero import is_zero
 from saddlescope.numerics.spectrum import natural_scale
@@ -187,7 +187,7 @@ def test_inputs_that_depend_on_each_other_leave_weights_flat(kind: str, copies: 
 def test_nearly_dependent_inputs_are_not_called_dependent() -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(50, 2))
-    network = ss.Perceptron((3, 2, 1), "tanh")
+    network = ss.MLP((3, 2, 1), "tanh")
 
     def relations(third: np.ndarray) -> int:
         return len(dependent_inputs(ss.Problem(network, ss.Data(np.c_[x, third], x[:, :1]))))
@@ -213,7 +213,7 @@ def test_linear_networks_have_the_index_of_baldi_and_hornik(chosen: tuple[int, i
     u, s, v = np.linalg.svd(y.T @ x / 200)
     picked = list(chosen)
     parameters = {"0.weight": np.sqrt(s[picked])[:, None] * v[picked], "2.weight": u[:, picked] * np.sqrt(s[picked])}
-    found = certify(ss.Problem(ss.Perceptron((4, 2, 3), "identity", bias=False), ss.Data(x, y)), parameters)
+    found = certify(ss.Problem(ss.MLP((4, 2, 3), "identity", bias=False), ss.Data(x, y)), parameters)
     inversions = sum(1 for k in chosen for other in range(k) if other not in chosen)
     assert (found.index, found.nullity) == (inversions, 4)
     assert found.verdict == (Kind.SADDLE if inversions else Kind.MINIMUM)
@@ -223,7 +223,7 @@ def test_with_biases_a_shift_between_linear_layers_is_flat_too() -> None:
     generator = np.random.default_rng(2)
     x = generator.normal(size=(100, 3))
     y = x @ generator.normal(size=(3, 2)) + 0.3 * generator.normal(size=(100, 2)) + 1.0
-    problem = ss.Problem(ss.Perceptron((3, 2, 2), "identity"), ss.Data(x, y))
+    problem = ss.Problem(ss.MLP((3, 2, 2), "identity"), ss.Data(x, y))
     found = certify(problem, ss.train(problem, seed=0))
     assert (found.verdict, found.index, found.nullity) == (Kind.MINIMUM, 0, 2 * 2 + 2)
     assert counts(found) == {"scaling": 2, "linear units": 4}
@@ -233,7 +233,7 @@ def test_a_deep_linear_network_at_the_origin_is_no_minimum() -> None:
     """Kawaguchi 2016: no negative curvature, and the loss falls along (t, t, t)."""
     generator = np.random.default_rng(1)
     x = generator.normal(size=(200, 1))
-    problem = ss.Problem(ss.Perceptron((1, 1, 1, 1), "identity", bias=False), ss.Data(x, x))
+    problem = ss.Problem(ss.MLP((1, 1, 1, 1), "identity", bias=False), ss.Data(x, x))
     zero = {f"{k}.weight": np.zeros((1, 1)) for k in (0, 2, 4)}
     assert problem.loss_of({name: value + 1e-2 for name, value in zero.items()}) < problem.loss_of(zero)
     found = certify(problem, zero)
@@ -335,7 +335,7 @@ def test_one_large_sample_does_not_hide_the_residuals_of_the_others() -> None:
         z = inputs @ first.T
         outputs = (z * expit(z)) @ last.T
         off = np.where(np.arange(14)[:, None] == 0, 0.0, 1e-12 * generator.choice([-1.0, 1.0], (14, 1)))
-        network = ss.Perceptron((1, 2, 1), "silu", bias=False)
+        network = ss.MLP((1, 2, 1), "silu", bias=False)
         exact = ss.Problem(network, ss.Data(inputs, outputs))
         assert is_zero(exact, parameters)
         assert not is_zero(ss.Problem(network, ss.Data(inputs, outputs + off)), parameters)
@@ -376,7 +376,7 @@ def test_units_that_differ_in_the_weight_of_a_large_input_are_no_copies(exponent
 def test_a_network_without_hidden_layers_needs_no_activation() -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(50, 4)), generator.normal(size=(50, 3))
-    problem = ss.Problem(ss.Perceptron((4, 3)), ss.Data(x, y))
+    problem = ss.Problem(ss.MLP((4, 3)), ss.Data(x, y))
     found = certify(problem, ss.train(problem, seed=0))
     assert (found.verdict, found.index, found.nullity) == (Kind.STRICT_MINIMUM, 0, 0)
 
@@ -386,7 +386,7 @@ def test_a_saturated_unit_keeps_all_digits_of_its_derivatives() -> None:
     import jax
     import mpmath
 
-    from saddlescope.problem.activations import activation
+    from saddlescope.models.activations import activation
 
     mpmath.mp.dps = 50
     exact = {"tanh": mpmath.tanh, "sigmoid": lambda z: 1 / (1 + mpmath.exp(-z))}

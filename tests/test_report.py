@@ -12,18 +12,18 @@ import pytest
 
 from saddlescope.cli.main import run
 from saddlescope.critical.certify import certify
+from saddlescope.data.sources import digits, toy, toy_teacher
+from saddlescope.data.weights import save_weights
+from saddlescope.models.mlp import MLP
 from saddlescope.paths.find import find_path
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import PathSettings
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import digits, toy, toy_teacher
-from saddlescope.problem.weights import save_weights
 from saddlescope.records.store import save_path
 from saddlescope.report.documents import places
 from saddlescope.report.page import render, save_page
 from saddlescope.report.sections import DRAWN, FRAMES, clipped, merge_surface_numbers, path_section
-from saddlescope.study.surface import Surface, merge_surface
+from saddlescope.workflows.merge_surface import Surface, merge_surface
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_frames_are_the_neurons_along_gamma_and_the_pair_changes_places(problem_
 
 
 def test_more_inputs_are_shown_as_a_projection_that_says_so():
-    network = Perceptron((64, 45, 10), "tanh")
+    network = MLP((64, 45, 10), "tanh")
     problem = Problem(network, digits(), loss="cross_entropy")
     settings = PathSettings(steps=3, max_iterations=1, polish=False, tolerance=1e9)
     path = find_path(problem, network.initial(0), layer=1, pair=(40, 44), settings=settings)

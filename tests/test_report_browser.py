@@ -8,15 +8,15 @@ import pytest
 from saddlescope.cli.summary import certificate_json, certificate_lines
 from saddlescope.cli.walk import walk_document
 from saddlescope.critical.certify import certify
+from saddlescope.data.sources import toy, toy_teacher
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import PathSettings
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy, toy_teacher
 from saddlescope.report.documents import document_section
 from saddlescope.report.page import render, save_page
 from saddlescope.report.sections import path_section
-from saddlescope.study.surface import merge_surface
 from saddlescope.valleys.walk import walk
+from saddlescope.workflows.merge_surface import merge_surface
 
 pytest.importorskip("selenium", reason="the browser test needs selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

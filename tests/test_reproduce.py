@@ -8,12 +8,12 @@ import pytest
 
 from saddlescope.cli.main import run
 from saddlescope.errors import RecordExistsError, SettingsError
-from saddlescope.reproduction import reproduce as module
-from saddlescope.reproduction.catalogue import CATALOGUE, find
-from saddlescope.reproduction.reproduce import describe, reproduce
-from saddlescope.reproduction.text import markdown
-from saddlescope.study import counts_experiment, curves
-from saddlescope.study.experiment import Experiment, judgements
+from saddlescope.papers import counts_experiment, curves
+from saddlescope.papers import reproduce as module
+from saddlescope.papers.catalogue import CATALOGUE, find
+from saddlescope.papers.experiment import Experiment, judgements
+from saddlescope.papers.reproduce import describe, reproduce
+from saddlescope.papers.text import markdown
 
 
 def _results(name: str, size: Any = "quick") -> dict[str, Any]:

@@ -5,15 +5,15 @@ import pytest
 
 import saddlescope as ss
 from saddlescope.errors import SettingsError
-from saddlescope.resize.absorb import Facts, Units, cancels, drop_silent, merge_copies
+from saddlescope.papers.claims_points import signs, vanishes
+from saddlescope.papers.samples import lifted_case
 from saddlescope.resize.expand import expand
 from saddlescope.resize.keep import Yardstick, kept
 from saddlescope.resize.manifold import SEARCH_LIMIT, SEARCHED, manifold_graph, subspaces
+from saddlescope.resize.reduction_rules import LayerFacts, Units, cancels, drop_silent, merge_copies
 from saddlescope.resize.twins import FLIPPED
-from saddlescope.study.claims_points import signs, vanishes
-from saddlescope.study.samples import lifted_case
 
-NETWORK = ss.Perceptron((2, 3, 1), "tanh")
+NETWORK = ss.MLP((2, 3, 1), "tanh")
 SMALL = NETWORK.initial(0)
 TINY = 2.0**-52
 
@@ -50,7 +50,7 @@ def test_signs_are_turned_round_among_so_many_classes_only(pairs, goes):
     others = generator.normal(size=(pairs - 2, 3))
     incoming = np.vstack([[[1.0, 2.0, 0.3], [-1.0, -2.0, -0.3], [1.0, 2.0, 1.0]], others])
     outgoing = np.concatenate([[0.7, 0.6, -0.7], generator.normal(size=pairs - 2)])
-    network = ss.Perceptron((2, len(incoming), 1), "softplus")
+    network = ss.MLP((2, len(incoming), 1), "softplus")
     parameters = {
         "0.weight": incoming[:, :2].copy(),
         "0.bias": incoming[:, 2].copy(),
@@ -91,8 +91,8 @@ def test_an_output_is_as_large_as_its_largest_value_and_zero_at_its_error():
 
 def test_what_is_lost_may_be_all_that_is_allowed():
     units = Units(1, np.eye(2), np.array([[0.0], [1.0]]), (0, 1), np.zeros(1))
-    assert kept(drop_silent, units, Facts(), 0.0, lambda state: 0.5, 0.5).numbers == (1,)
-    refused = kept(drop_silent, units, Facts(), 0.0, lambda state: 0.51, 0.5)
+    assert kept(drop_silent, units, LayerFacts(), 0.0, lambda state: 0.5, 0.5).numbers == (1,)
+    refused = kept(drop_silent, units, LayerFacts(), 0.0, lambda state: 0.51, 0.5)
     assert refused.numbers == (0, 1)
     assert [(one.neuron, one.loss) for one in refused.refused] == [(0, 0.51)]
 
@@ -120,7 +120,7 @@ def test_of_a_batch_just_those_go_that_the_outputs_do_not_need(bad):
     def loss(state):
         return float(sum(number not in state.numbers for number in bad))
 
-    found = kept(rule, units, Facts(), 0.0, loss, 0.5)
+    found = kept(rule, units, LayerFacts(), 0.0, loss, 0.5)
     assert found.numbers == bad
     assert sorted(refusal.neuron for refusal in found.refused) == sorted(bad)
     assert all(refusal.loss >= 1.0 for refusal in found.refused)
@@ -153,7 +153,7 @@ def test_a_gradient_vanishes_or_stands_or_neither():
 
 def test_what_is_lost_below_the_rounding_of_the_outputs_counts_as_lost():
     """3e-9 times a neuron beside 1e12 and -1e12, whose sum rounds by 1e-4: without it f changes, so it stays."""
-    network = ss.Perceptron((1, 4, 1), "tanh", bias=False)
+    network = ss.MLP((1, 4, 1), "tanh", bias=False)
     parameters = {
         "0.weight": np.array([[0.7], [0.7], [1.3], [-0.4]]),
         "2.weight": np.array([[1e12, -1e12, 1.0, 3e-9]]),
@@ -166,12 +166,12 @@ def test_what_is_lost_below_the_rounding_of_the_outputs_counts_as_lost():
 @pytest.mark.parametrize(("gap", "stays"), [(5e-15, 1.0), (2e-14, 1.0 + 2e-14)])
 def test_copies_to_rounding_stay_as_the_first_is_others_as_the_one_that_sends_out_most(gap, stays):
     units = Units(1, np.array([[1.0], [1.0 + gap]]), np.array([[1.0], [5.0]]), (0, 1), np.zeros(1))
-    merged = merge_copies(units, Facts(), 1e-9)
+    merged = merge_copies(units, LayerFacts(), 1e-9)
     assert (merged.numbers, merged.outgoing.tolist(), merged.incoming.tolist()) == ((0,), [[6.0]], [[stays]])
 
 
 def test_what_was_merged_takes_nothing_up_any_more():
     """The second is near both others, which are not near each other: it goes into the first, and the third stays."""
     units = Units(1, np.array([[1.0], [1.0009], [1.0018]]), np.ones((3, 1)), (0, 1, 2), np.zeros(1))
-    merged = merge_copies(units, Facts(), 1e-3)
+    merged = merge_copies(units, LayerFacts(), 1e-3)
     assert (merged.numbers, merged.outgoing.tolist()) == ((0, 2), [[2.0], [1.0]])

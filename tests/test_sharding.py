@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
+from saddlescope.data.sources import toy
 from saddlescope.errors import SettingsError
-from saddlescope.problem.networks import Perceptron
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sharding import shard
-from saddlescope.problem.sources import toy
 
 # Devices are counted once per process, so that another process has to have four.
 PROGRAM = """
@@ -23,7 +23,7 @@ from saddlescope.paths.result import PathSettings
 from saddlescope.precision import float64
 from saddlescope.problem.problem import Problem
 from saddlescope.problem.sharding import shard
-from saddlescope.problem.sources import toy, toy_teacher
+from saddlescope.data.sources import toy, toy_teacher
 
 network, teacher = toy_teacher("tanh", 0)
 one = Problem(network, toy("tanh", 0), chunk=301)  # 1000 samples: neither chunks nor devices divide them
@@ -59,6 +59,6 @@ def test_four_devices_agree_with_one_to_rounding():
 
 
 def test_more_devices_than_samples_are_refused():
-    problem = Problem(Perceptron((2, 3, 1), "tanh"), toy("tanh", 0))
+    problem = Problem(MLP((2, 3, 1), "tanh"), toy("tanh", 0))
     with pytest.raises(SettingsError, match="cannot be divided: devices=0"):
         shard(problem, [])

@@ -15,26 +15,26 @@ from scipy.optimize import minimize
 from saddlescope.arrays import Layout
 from saddlescope.cli import main
 from saddlescope.cli.shrink import shrink as shrink_command
+from saddlescope.data.data import Data, teacher_data
+from saddlescope.data.weights import load_weights, save_weights
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
+from saddlescope.models.mlp import MLP
 from saddlescope.outcomes import Outcome
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.weights import load_weights, save_weights
-from saddlescope.study import shrink as module
-from saddlescope.study.merges import MIXES, carried_out, estimate_merges, pack
-from saddlescope.study.shrink import ShrinkSettings, shrink
-from saddlescope.study.unexpressed import RIDGE
-from saddlescope.symmetry.actions import merge, permute, split
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.resize.merge_cost import RIDGE
+from saddlescope.resize.merges import MIXES, apply_merge, estimate_merges, pack
+from saddlescope.units.actions import merge, permute, split
+from saddlescope.units.neurons import Neurons, Slice
+from saddlescope.workflows import shrink as module
+from saddlescope.workflows.shrink import ShrinkSettings, shrink
 
 TORCH = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
 def teacher(widths, act="tanh", seed=0, samples=200, **options):
     """A random network, and the problem whose exact minimum it is."""
-    network = Perceptron(widths, act, bias=options.pop("bias", True))
+    network = MLP(widths, act, bias=options.pop("bias", True))
     generator = np.random.default_rng(seed)
     layout = network.layout
     parameters = {n: generator.normal(size=s) for n, s in zip(layout.names, layout.shapes, strict=True)}
@@ -93,7 +93,7 @@ def test_a_merge_carried_out_by_least_squares_has_the_loss_that_was_estimated(ac
     with float64():
         packed = pack(problem, parameters, (1,))
         for found in estimate_merges(problem, parameters, layer=1):
-            values = {start.kind: start.value for start in carried_out(packed, found, both=True)}
+            values = {start.kind: start.value for start in apply_merge(packed, found, both=True)}
             assert values["fitted"] == pytest.approx(found.estimate, rel=1e-5, abs=1e-9)
             assert values["plain"] >= values["fitted"]
 
@@ -140,7 +140,7 @@ def test_every_step_says_what_it_did_and_the_small_network_is_a_critical_point(t
 
 def test_the_first_merge_costs_no_more_than_any_pair_minimised_by_scipy(toy):
     problem, parameters, found = toy
-    neurons, layout = problem.network.neurons(1), Perceptron((2, 3, 1), "tanh").layout
+    neurons, layout = problem.network.neurons(1), MLP((2, 3, 1), "tanh").layout
     x, y = rows(problem)
 
     def value(flat):
@@ -166,7 +166,7 @@ def test_a_copied_neuron_is_merged_back_at_no_cost_wherever_it_stands(unit, shar
     neurons = problem.network.neurons(1)
     wide = permute(split(parameters, neurons, unit, (share, 1 - share)), neurons, order)
     x, y = rows(problem)
-    found = shrink(Problem(Perceptron((2, 4, 1), "tanh"), Data(x, y)), wide, widths={1: 3})
+    found = shrink(Problem(MLP((2, 4, 1), "tanh"), Data(x, y)), wide, widths={1: 3})
     assert found.loss < 1e-20
     assert {order.index(unit), order.index(3)} in [set(group) for group in found.members[1]] or abs(share) * abs(
         1 - share
@@ -182,7 +182,7 @@ def test_sign_twins_of_odd_activations_cost_nothing(act):
         "2.weight": np.concatenate([parameters["2.weight"], [[0.7]]], axis=1),
         "2.bias": parameters["2.bias"],
     }
-    network = Perceptron((2, 4, 1), act)
+    network = MLP((2, 4, 1), act)
     x, _ = rows(problem)
     first = estimate_merges(Problem(network, teacher_data(network, twin, x)), twin, layer=1)[0]
     assert first.pair == (0, 3)
@@ -263,7 +263,7 @@ def test_labels_and_decay_work_and_one_neuron_can_remain(monkeypatch):
     monkeypatch.setattr(module, "PACKED", 0.0)  # one shape: compiled once
     generator = np.random.default_rng(0)
     x = generator.normal(size=(150, 2))
-    network = Perceptron((2, 4, 3), "tanh")
+    network = MLP((2, 4, 3), "tanh")
     labels = (x[:, 0] > 0.3).astype(int) + (x[:, 1] > 0)
     problem = Problem(network, Data(x, labels=labels), loss="cross_entropy", weight_decay=1e-3)
     found = shrink(problem, network.initial(0), widths={1: 1})

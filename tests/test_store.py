@@ -19,8 +19,8 @@ from hypothesis.extra import numpy as hnp
 from references.synthetic_paths import WIDTHS, synthetic_data, synthetic_path
 from saddlescope import files
 from saddlescope.errors import RecordError, RecordExistsError, ShapeError, StorageError
+from saddlescope.models.mlp import MLP
 from saddlescope.outcomes import Outcome
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
 from saddlescope.records.provenance import LIBRARIES, versions
 from saddlescope.records.recheck import recheck_path
@@ -265,7 +265,7 @@ def test_no_cut_and_no_flipped_bit_in_the_arrays_goes_unnoticed(
 
 
 def _problem() -> Problem:
-    return Problem(Perceptron(WIDTHS, "tanh"), synthetic_data())
+    return Problem(MLP(WIDTHS, "tanh"), synthetic_data())
 
 
 def test_rechecking_agrees_with_losses_and_gradients_by_loops_over_samples(saved: FilePath) -> None:
@@ -290,9 +290,9 @@ def test_rechecking_says_whether_the_data_are_the_same() -> None:
     known = problem.fingerprint({name: rows[0] for name, rows in path.parameters.items()})
     path = replace(path, fingerprints=known)
     assert recheck_path(problem, path).same_data
-    assert not recheck_path(Problem(Perceptron(WIDTHS, "tanh"), synthetic_data(seed=1)), path).same_data
+    assert not recheck_path(Problem(MLP(WIDTHS, "tanh"), synthetic_data(seed=1)), path).same_data
 
 
 def test_rechecking_with_another_network_is_refused() -> None:
     with pytest.raises(ShapeError, match="do not fit the network"):
-        recheck_path(Problem(Perceptron((2, 4, 1), "tanh"), synthetic_data()), synthetic_path())
+        recheck_path(Problem(MLP((2, 4, 1), "tanh"), synthetic_data()), synthetic_path())

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from saddlescope.data.data import Data
 from saddlescope.errors import SettingsError
+from saddlescope.models.mlp import MLP
+from saddlescope.papers.overparameterised import TEACHER, sort_neurons, toy_problem
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.study.overparameterised import TEACHER, sort_neurons, toy_problem
 from saddlescope.training.students import _ending, _Linear, train_students
 
 
@@ -34,7 +34,7 @@ def test_the_loss_is_the_problems_own() -> None:
 def test_the_residuals_and_their_jacobian_are_torch_s() -> None:
     """More than one output and a bias, in chunks that do not divide the samples; torch differentiates for itself."""
     generator = np.random.default_rng(0)
-    network = Perceptron((3, 4, 2), "tanh")
+    network = MLP((3, 4, 2), "tanh")
     data = Data(generator.normal(size=(7, 3)), generator.normal(size=(7, 2)))
     start = network.initial(1)
 

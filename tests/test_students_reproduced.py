@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlescope.problem.sources import deep_teacher, grid_inputs
-from saddlescope.reproduction import reproduce as module
-from saddlescope.reproduction.catalogue import find
-from saddlescope.reproduction.reproduce import reproduce
-from saddlescope.study import deep_experiment, students_experiment
-from saddlescope.study.experiment import Experiment, judgements
-from saddlescope.study.overparameterised import TEACHER, interval, sort_neurons, toy_problem
+from saddlescope.data.sources import deep_teacher, grid_inputs
+from saddlescope.papers import deep_experiment, students_experiment
+from saddlescope.papers import reproduce as module
+from saddlescope.papers.catalogue import find
+from saddlescope.papers.experiment import Experiment, judgements
+from saddlescope.papers.overparameterised import TEACHER, interval, sort_neurons, toy_problem
+from saddlescope.papers.reproduce import reproduce
 
 
 def _agrees(name: str, results: dict[str, Any]) -> dict[str, str]:

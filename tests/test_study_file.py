@@ -25,7 +25,7 @@ from saddlescope.cli.walk import walk
 from saddlescope.errors import SettingsError
 from saddlescope.outcomes import Outcome
 from saddlescope.records.store import load_path
-from saddlescope.study.configuration import CertifyTable, PathTable, Study, TrainTable, WalkTable, load_study
+from saddlescope.workflows.configuration import CertifyTable, PathTable, Study, TrainTable, WalkTable, load_study
 
 WHOLE = """
 data = "toy"

@@ -10,10 +10,10 @@ import pytest
 
 from saddlescope.models.from_function import from_function
 from saddlescope.models.laws import derangement
+from saddlescope.models.mlp import MLP
 from saddlescope.models.symmetries import symmetries
 from saddlescope.precision import float64
-from saddlescope.problem.networks import Perceptron
-from saddlescope.symmetry.actions import merge, permute, split
+from saddlescope.units.actions import merge, permute, split
 
 Tree = Mapping[str, Any]
 
@@ -182,7 +182,7 @@ def test_a_bias_of_ones_and_zeros_does_not_hide_that_it_belongs_to_the_units() -
     [("relu", True, False), ("tanh", False, True), ("gelu", False, False), ("identity", True, True)],
 )
 def test_laws_of_a_perceptron_are_those_of_its_activation(activation: str, homogeneous: bool, odd: bool) -> None:
-    network = Perceptron((3, 6, 5, 2), activation)
+    network = MLP((3, 6, 5, 2), activation)
     found = symmetries(network, network.initial(0), normal(16, 3))
     assert [(g.units, g.homogeneous, g.odd) for g in found] == [(6, homogeneous, odd), (5, homogeneous, odd)]
     for layer, group in enumerate(found, start=1):
@@ -195,7 +195,7 @@ def test_a_forgotten_slice_is_measured() -> None:
     from saddlescope.models.laws import Trial, exchange, scattered
     from saddlescope.models.tracing import Place
 
-    network, inputs = Perceptron((3, 6, 2), "tanh"), (normal(16, 3),)
+    network, inputs = MLP((3, 6, 2), "tanh"), (normal(16, 3),)
     with float64():
         trial = Trial.of(network.apply, inputs, network.initial(0))
         other = trial.at(scattered(network.initial(0)))

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from saddlescope.cli.console import Summary, paint, show, table
 from saddlescope.cli.main import build, run
-from saddlescope.cli.telling import Told, paint, show, table
 
 
 def _script(shell: str, capfd: pytest.CaptureFixture[str]) -> str:
@@ -80,15 +80,17 @@ def test_the_program_prints_its_script_when_run_as_a_process() -> None:
     assert done.stderr == ""
 
 
-TOLD = Told("saddle: index 1", good=True, reasons=["one"], rows=[("loss", "1"), ("flat", "a"), ("flat", "b")])
+RESULT_FILE = Summary("saddle: index 1", good=True, reasons=["one"], rows=[("loss", "1"), ("flat", "a"), ("flat", "b")])
 
 
 def test_a_table_is_aligned_and_writes_a_repeated_name_once() -> None:
-    assert table(TOLD.rows) == ["  loss  1", "  flat  a", "        b"]
+    assert table(RESULT_FILE.rows) == ["  loss  1", "  flat  a", "        b"]
 
 
 def test_the_verdict_comes_first_and_details_only_for_those_who_ask(capfd: pytest.CaptureFixture[str]) -> None:
-    told = Told(TOLD.verdict, TOLD.good, TOLD.reasons, TOLD.rows, details=[("setting steps", "7")])
+    told = Summary(
+        RESULT_FILE.verdict, RESULT_FILE.good, RESULT_FILE.reasons, RESULT_FILE.rows, details=[("setting steps", "7")]
+    )
     show(told)
     brief = capfd.readouterr()
     assert brief.out == ""
@@ -105,8 +107,8 @@ def test_the_verdict_comes_first_and_details_only_for_those_who_ask(capfd: pytes
 def _on_a_terminal(environment: dict[str, str]) -> str:
     """Return what a process writes that shows a verdict on a terminal of 60 columns."""
     code = (
-        "from saddlescope.cli.telling import Told, show;"
-        "show(Told('fails', good=False, reasons=['why ' * 30], rows=[('reason', 'word ' * 30), ('name', 'value')]))"
+        "from saddlescope.cli.console import Summary, show;"
+        "show(Summary('fails', good=False, reasons=['why ' * 30], rows=[('reason', 'word ' * 30), ('name', 'value')]))"
     )
     mine, theirs = pty.openpty()
     seen = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "60", **environment}
@@ -127,7 +129,7 @@ def test_colours_and_wrapping_are_for_terminals_and_can_be_refused(capfd: pytest
     assert len(plain.splitlines()) > 5
     assert plain.splitlines()[2].startswith(" " * 10 + "why")  # a long reason goes on below its beginning
     assert "\x1b" not in _on_a_terminal({"TERM": "dumb", "NO_COLOR": ""})
-    show(TOLD)  # no terminal here
+    show(RESULT_FILE)  # no terminal here
     assert "\x1b" not in capfd.readouterr().err
     assert paint("word", "31") == "word"
 

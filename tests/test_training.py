@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
+from saddlescope.data.data import Data
+from saddlescope.data.sources import toy
 from saddlescope.errors import NonFiniteError, SettingsError
+from saddlescope.models.mlp import MLP
 from saddlescope.outcomes import Outcome
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.sources import toy
 from saddlescope.training.train import train
 
 
 def test_a_linear_network_reaches_the_least_squares_solution(generator):
     x, y = generator.normal(size=(50, 3)), generator.normal(size=(50, 2))
-    network = Perceptron((3, 2), "identity")
+    network = MLP((3, 2), "identity")
     result = train(Problem(network, Data(x, y)), adam_steps=20)
     solution, *_ = np.linalg.lstsq(np.hstack([x, np.ones((50, 1))]), y, rcond=None)
     assert result.outcome is Outcome.CONVERGED
@@ -23,7 +23,7 @@ def test_a_linear_network_reaches_the_least_squares_solution(generator):
 
 
 def test_a_toy_student_reaches_a_gradient_norm_of_1e_10():
-    network = Perceptron((2, 5, 1), "tanh")
+    network = MLP((2, 5, 1), "tanh")
     problem = Problem(network, toy("tanh", 0), weight_decay=1e-4)
     result = train(problem, seed=1, adam_steps=300)
     gradient = problem.gradient_of(result.parameters)
@@ -35,7 +35,7 @@ def test_a_toy_student_reaches_a_gradient_norm_of_1e_10():
 
 
 def test_the_same_seed_gives_the_same_bits():
-    network = Perceptron((2, 4, 1), "softplus")
+    network = MLP((2, 4, 1), "softplus")
     problem = Problem(network, toy("softplus", 0))
     first, second = (train(problem, seed=3, adam_steps=30, max_newton=5) for _ in range(2))
     other = train(problem, seed=4, adam_steps=30, max_newton=5)
@@ -45,14 +45,14 @@ def test_the_same_seed_gives_the_same_bits():
 
 
 def test_too_few_steps_are_reported_with_their_residual():
-    network = Perceptron((2, 4, 1), "tanh")
+    network = MLP((2, 4, 1), "tanh")
     result = train(Problem(network, toy("tanh", 0)), adam_steps=5, max_newton=1)
     assert result.outcome is Outcome.MAX_STEPS
     assert result.gradient_norm > 1e-10
 
 
 def test_wrong_settings_are_named():
-    network = Perceptron((2, 4, 1), "tanh")
+    network = MLP((2, 4, 1), "tanh")
     problem = Problem(network, toy("tanh", 0))
     with pytest.raises(SettingsError, match="tolerance=0"):
         train(problem, tolerance=0.0)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from saddlescope.arrays import Layout
+from saddlescope.data.data import Data, teacher_data
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
+from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
-from saddlescope.problem.data import Data, teacher_data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import permute, split
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.actions import permute, split
+from saddlescope.units.neurons import Neurons, Slice
 from saddlescope.valleys.moves import route_position
-from saddlescope.valleys.result import MoveKind, Scan
+from saddlescope.valleys.result import Measurements, MoveKind
 from saddlescope.valleys.walk import measure, walk
 
 ORDER = (4, 2, 3, 0, 1)
@@ -39,7 +39,7 @@ def points_of(found, points):
 @pytest.fixture(scope="module")
 def deep():
     """A walk in the second layer of a random network, with a loss summed in several chunks."""
-    network = Perceptron((3, 4, 5, 2), "tanh")
+    network = MLP((3, 4, 5, 2), "tanh")
     start = random_set(network)
     for name in ("2.weight", "2.bias"):
         start[name][3] = start[name][1]
@@ -85,7 +85,7 @@ def critical():
     """
 
     def make(outputs):
-        network = Perceptron((2, 3, outputs), "tanh")
+        network = MLP((2, 3, outputs), "tanh")
         generator = np.random.default_rng(outputs)
         reduced = random_set(network, 7)
         x = generator.normal(size=(60, 2))
@@ -97,7 +97,7 @@ def critical():
         r = generator.normal(size=60 * outputs)
         r -= jacobian @ np.linalg.lstsq(jacobian, r, rcond=None)[0]
         targets = blank.outputs_of(reduced) + r.reshape(60, outputs)
-        wide = Problem(Perceptron((2, 4, outputs), "tanh"), Data(x, targets))
+        wide = Problem(MLP((2, 4, outputs), "tanh"), Data(x, targets))
         return wide, reduced, network.neurons(1)
 
     return {outputs: make(outputs) for outputs in (1, 3)}
@@ -143,7 +143,7 @@ def test_with_one_output_all_of_the_plane_is_critical(critical):
 
 
 def test_at_zero_loss_the_whole_walk_is_critical():
-    network = Perceptron((2, 5, 3), "softplus")
+    network = MLP((2, 5, 3), "softplus")
     start = random_set(network)
     for name in ("0.weight", "0.bias"):
         start[name][4] = start[name][0]
@@ -230,7 +230,7 @@ def test_a_point_brings_its_layer_and_pair_and_progress_is_told(deep):
 
 def test_stretches_join_neighbouring_critical_segments():
     norms = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
-    scan = Scan(
+    scan = Measurements(
         loss=1.0,
         gradient_norm=0.0,
         largest_output=1.0,
@@ -246,7 +246,7 @@ def test_stretches_join_neighbouring_critical_segments():
 
 def test_a_loss_that_is_not_finite_is_neither_level_nor_critical():
     column = np.full((1, 1), np.nan)
-    scan = Scan(
+    scan = Measurements(
         loss=1.0,
         gradient_norm=0.0,
         largest_output=1.0,

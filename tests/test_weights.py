@@ -10,13 +10,13 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from safetensors.torch import save_file as torch_save
 
+from saddlescope.data.agreement import doubt, require_agreement
+from saddlescope.data.data import Data
+from saddlescope.data.weights import load_weights, save_weights
 from saddlescope.errors import NonFiniteError, RecordExistsError, SettingsError, ShapeError, StorageError, WeightsError
+from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
-from saddlescope.problem.agreement import doubt, require_agreement
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.weights import load_weights, save_weights
 
 TORCH = {
     "relu": torch.nn.ReLU,
@@ -47,7 +47,7 @@ def test_a_torch_sequential_loads_and_gives_the_same_outputs(tmp_path, name, dty
 
 
 def test_what_is_saved_is_loaded_bit_by_bit_and_torch_reads_it(tmp_path):
-    network = Perceptron((3, 4, 2), "gelu")
+    network = MLP((3, 4, 2), "gelu")
     parameters = network.initial(0)
     parameters["0.weight"] = np.asfortranarray(parameters["0.weight"])  # safetensors would scramble this one
     save_weights(tmp_path / "n.safetensors", network, parameters)
@@ -94,7 +94,7 @@ def test_widths_that_contradict_the_arrays_are_refused(tmp_path):
 
 @pytest.mark.parametrize("place", ["missing/n.safetensors", "file/n.safetensors", "x" * 300])
 def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path, place):
-    network = Perceptron((2, 2), "relu")
+    network = MLP((2, 2), "relu")
     (tmp_path / "file").write_text("here")
     with pytest.raises(StorageError, match="cannot be written"):
         save_weights(tmp_path / place, network, network.initial(0))
@@ -107,8 +107,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("saddlescope.problem.weights.os.replace", full)
-    network = Perceptron((3, 4, 2), "tanh")
+    monkeypatch.setattr("saddlescope.data.weights.os.replace", full)
+    network = MLP((3, 4, 2), "tanh")
     with pytest.raises(StorageError, match="No space left"):
         save_weights(file, network, network.initial(1), overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
@@ -116,9 +116,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
 
 
 def test_parameters_of_another_network_or_not_finite_are_not_saved(tmp_path):
-    network = Perceptron((3, 4, 2), "tanh")
+    network = MLP((3, 4, 2), "tanh")
     with pytest.raises(ShapeError, match="do not fit the network"):
-        save_weights(tmp_path / "n", network, Perceptron((3, 5, 2), "tanh").initial(0))
+        save_weights(tmp_path / "n", network, MLP((3, 5, 2), "tanh").initial(0))
     parameters = network.initial(0)
     parameters["2.bias"][1] = np.nan
     with pytest.raises(NonFiniteError, match=r"2.bias\[1\]=nan"):
@@ -127,7 +127,7 @@ def test_parameters_of_another_network_or_not_finite_are_not_saved(tmp_path):
 
 
 def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
-    network = Perceptron((2, 2), "relu")
+    network = MLP((2, 2), "relu")
     file = tmp_path / "n.safetensors"
     save_weights(file, network, network.initial(0))
     before = file.read_bytes()
@@ -139,7 +139,7 @@ def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
 
 
 def _good(tmp_path):
-    network = Perceptron((3, 4, 2), "tanh")
+    network = MLP((3, 4, 2), "tanh")
     save_weights(tmp_path / "n.safetensors", network, network.initial(0))
     return tmp_path / "n.safetensors"
 
@@ -380,7 +380,7 @@ def test_outputs_after_a_softmax_or_of_another_function_are_named(taught):
 
 def test_a_network_worse_than_constants_is_doubted():
     generator = np.random.default_rng(0)
-    network = Perceptron((2, 3, 3), "tanh")
+    network = MLP((2, 3, 3), "tanh")
     parameters, x = network.initial(0), generator.normal(size=(60, 2))
     outputs = Problem(network, Data(x, np.zeros((60, 3)))).outputs_of(parameters)
     right = Data(x, outputs, outputs.argmax(axis=1))
@@ -402,7 +402,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 
 def test_the_same_weights_are_the_same_bytes(tmp_path):
-    network = Perceptron((3, 4, 2), "tanh")
+    network = MLP((3, 4, 2), "tanh")
     contents = set()
     for k in range(8):
         save_weights(tmp_path / f"{k}.safetensors", network, network.initial(0))

@@ -15,31 +15,32 @@ if TYPE_CHECKING:
     from saddlescope.critical.proof import Proof as Proof
     from saddlescope.critical.proof import prove as prove
     from saddlescope.critical.result import Certificate as Certificate
+    from saddlescope.data import sources as data  # noqa: F401
+    from saddlescope.data.data import Data as Data
+    from saddlescope.data.weights import load_weights as load_weights
+    from saddlescope.data.weights import save_weights as save_weights
     from saddlescope.errors import SaddlescopeError as SaddlescopeError
     from saddlescope.models.from_function import from_equinox as from_equinox
     from saddlescope.models.from_function import from_flax as from_flax
     from saddlescope.models.from_function import from_function as from_function
     from saddlescope.models.from_torch import from_torch as from_torch
     from saddlescope.models.function import Function as Function
+    from saddlescope.models.mlp import MLP as MLP
     from saddlescope.models.symmetries import symmetries as symmetries
     from saddlescope.models.to_torch import to_torch as to_torch
     from saddlescope.models.units import Symmetry as Symmetry
     from saddlescope.models.units import UnitFacts as UnitFacts
     from saddlescope.models.units import Units as Units
     from saddlescope.outcomes import Outcome as Outcome
+    from saddlescope.papers.claims import run_claims as run_claims
+    from saddlescope.paths.batch import find_paths as find_paths
     from saddlescope.paths.find import find_path as find_path
     from saddlescope.paths.mirror import position as position
     from saddlescope.paths.result import Path as Path
     from saddlescope.paths.result import PathSettings as PathSettings
     from saddlescope.paths.result import PermutationPoint as PermutationPoint
-    from saddlescope.paths.together import find_paths as find_paths
-    from saddlescope.problem import sources as data  # noqa: F401
-    from saddlescope.problem.data import Data as Data
-    from saddlescope.problem.networks import Perceptron as Perceptron
     from saddlescope.problem.problem import Problem as Problem
     from saddlescope.problem.sharding import shard as shard
-    from saddlescope.problem.weights import load_weights as load_weights
-    from saddlescope.problem.weights import save_weights as save_weights
     from saddlescope.records.recheck import recheck_path as recheck_path
     from saddlescope.records.store import load_path as load_path
     from saddlescope.records.store import save_path as save_path
@@ -51,16 +52,9 @@ if TYPE_CHECKING:
     from saddlescope.resize.result import Expansion as Expansion
     from saddlescope.resize.result import Reduction as Reduction
     from saddlescope.resize.result import Subspace as Subspace
-    from saddlescope.study.claims import run_claims as run_claims
-    from saddlescope.study.lowest import LowestPass as LowestPass
-    from saddlescope.study.lowest import lowest_point as lowest_point
-    from saddlescope.study.orders import merge_recursively as merge_recursively
-    from saddlescope.study.shrink import ShrinkSettings as ShrinkSettings
-    from saddlescope.study.shrink import Shrunk as Shrunk
-    from saddlescope.study.shrink import shrink as shrink
-    from saddlescope.symmetry.neurons import Neurons as Neurons
-    from saddlescope.symmetry.neurons import Slice as Slice
     from saddlescope.training.train import train as train
+    from saddlescope.units.neurons import Neurons as Neurons
+    from saddlescope.units.neurons import Slice as Slice
     from saddlescope.valleys.join import join as join
     from saddlescope.valleys.join import join_position as join_position
     from saddlescope.valleys.moves import route_position as route_position
@@ -68,17 +62,23 @@ if TYPE_CHECKING:
     from saddlescope.valleys.result import Walk as Walk
     from saddlescope.valleys.route import find_route as find_route
     from saddlescope.valleys.walk import walk as walk
+    from saddlescope.workflows.higher_order import merge_recursively as merge_recursively
+    from saddlescope.workflows.lowest import LowestPass as LowestPass
+    from saddlescope.workflows.lowest import lowest_point as lowest_point
+    from saddlescope.workflows.shrink import ShrinkSettings as ShrinkSettings
+    from saddlescope.workflows.shrink import Shrunk as Shrunk
+    from saddlescope.workflows.shrink import shrink as shrink
 
 __version__ = "0.1.0"
 
-_MODULES = {"counting": "saddlescope.counting", "data": "saddlescope.problem.sources"}
+_MODULES = {"counting": "saddlescope.counting", "data": "saddlescope.data"}
 _HOMES = {
-    "run_claims": "saddlescope.study.claims",
-    "shrink": "saddlescope.study.shrink",
-    "ShrinkSettings": "saddlescope.study.shrink",
-    "Shrunk": "saddlescope.study.shrink",
-    "lowest_point": "saddlescope.study.lowest",
-    "LowestPass": "saddlescope.study.lowest",
+    "run_claims": "saddlescope.papers.claims",
+    "shrink": "saddlescope.workflows.shrink",
+    "ShrinkSettings": "saddlescope.workflows.shrink",
+    "Shrunk": "saddlescope.workflows.shrink",
+    "lowest_point": "saddlescope.workflows.lowest",
+    "LowestPass": "saddlescope.workflows.lowest",
     "expand": "saddlescope.resize.expand",
     "ZeroGroup": "saddlescope.resize.expand",
     "reduce": "saddlescope.resize.reduce",
@@ -100,11 +100,11 @@ _HOMES = {
     "Proof": "saddlescope.critical.proof",
     "prove": "saddlescope.critical.proof",
     "Certificate": "saddlescope.critical.result",
-    "merge_recursively": "saddlescope.study.orders",
+    "merge_recursively": "saddlescope.workflows.higher_order",
     "SaddlescopeError": "saddlescope.errors",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",
-    "find_paths": "saddlescope.paths.together",
+    "find_paths": "saddlescope.paths.batch",
     "Path": "saddlescope.paths.result",
     "PathSettings": "saddlescope.paths.result",
     "PermutationPoint": "saddlescope.paths.result",
@@ -119,17 +119,17 @@ _HOMES = {
     "Units": "saddlescope.models.units",
     "UnitFacts": "saddlescope.models.units",
     "Function": "saddlescope.models.function",
-    "Data": "saddlescope.problem.data",
-    "Perceptron": "saddlescope.problem.networks",
+    "Data": "saddlescope.data.data",
+    "MLP": "saddlescope.models.mlp",
     "Problem": "saddlescope.problem.problem",
     "shard": "saddlescope.problem.sharding",
-    "load_weights": "saddlescope.problem.weights",
-    "save_weights": "saddlescope.problem.weights",
+    "load_weights": "saddlescope.data.weights",
+    "save_weights": "saddlescope.data.weights",
     "load_path": "saddlescope.records.store",
     "recheck_path": "saddlescope.records.recheck",
     "save_path": "saddlescope.records.store",
-    "Neurons": "saddlescope.symmetry.neurons",
-    "Slice": "saddlescope.symmetry.neurons",
+    "Neurons": "saddlescope.units.neurons",
+    "Slice": "saddlescope.units.neurons",
     "train": "saddlescope.training.train",
 }
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from saddlescope.arrays import Layout
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.precision import float64
-from saddlescope.symmetry.actions import lift, merge, permute, remove, split, swap
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.gauge import distance, fix_scale
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.actions import lift, merge, permute, remove, split, swap
+from saddlescope.units.coordinates import PairCoordinates
+from saddlescope.units.gauge import distance, fix_scale
+from saddlescope.units.neurons import Neurons, Slice
 
 UNITS = 4
 

@@ -17,5 +17,5 @@ EQUIVALENT: dict[str, str] = {
     "paths/polish.py _shift: low > 0.0 -> low < 0.0": "more halvings to the same shift",
     "critical/enclosure.py BallLoss.of: max -> min": "how many samples make a chunk: memory, no value",
     "numerics/balls.py full_rank: min -> max": "an empty matrix passes the general way too",
-    "resize/absorb.py merge_copies: gaps[first, block] <= ROUNDING -> gaps[first, block] < ROUNDING": EDGE,
+    "resize/reduction_rules.py merge_copies: gaps[first, block] <= ROUNDING -> gaps[first, block] < ROUNDING": EDGE,
 }

@@ -73,7 +73,7 @@ TARGETS = (
         only=("FALL", "CRITICAL", "takes", "is_critical", "_shift", "decrease", "descent"),
     ),
     Target(
-        "critical/words.py",
+        "critical/verdict.py",
         (SIGNS, "tests/test_certify.py", "-k", "words or exclude or disagree or lies_and"),
         skip=("tolerance_words", "_range"),
     ),
@@ -84,8 +84,10 @@ TARGETS = (
     Target("critical/result.py", (SIGNS,), skip=("_repr_html_",)),
     Target("critical/twins.py", (SIGNS, *REFINED)),
     Target("critical/symmetric.py", (SIGNS,), skip=("_unhalf", "_orthonormal")),
-    Target("critical/scene.py", (SIGNS,), only=("TINY", "_have_signs", "_largest_terms", "with_null", "drifting")),
-    Target("critical/signs.py", (SIGNS, *REFINED), only=("CLAIM", "_meet", "_dense", "_by_count", "index")),
+    Target(
+        "critical/decomposition.py", (SIGNS,), only=("TINY", "_have_signs", "_largest_terms", "with_null", "drifting")
+    ),
+    Target("critical/inertia.py", (SIGNS, *REFINED), only=("CLAIM", "_meet", "_dense", "_by_count", "index")),
     Target(
         "critical/refine.py",
         (SIGNS, *REFINED),
@@ -109,7 +111,7 @@ TARGETS = (
         only=("CAUTION", "ROUNDING", "begin", "takes", "advance", "_better", "correct"),
     ),
     Target("resize/keep.py", (RESIZE,)),
-    Target("resize/absorb.py", REDUCE),
+    Target("resize/reduction_rules.py", REDUCE),
     Target("resize/twins.py", REDUCE),
     Target("resize/one_layer.py", REDUCE),
     Target("resize/reduce.py", REDUCE, skip=("_named", "NAMED", "SHARES")),

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import erf
 
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
+from saddlescope.data.data import Data
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Problem
 
 Long = np.longdouble
@@ -73,7 +73,7 @@ def problem_of(point: Critical) -> Problem:
     """Return the point's problem, as the library poses it."""
     labels = point.loss == "cross_entropy"
     data = Data(point.inputs, None, point.targets) if labels else Data(point.inputs, point.targets)
-    network = Perceptron(point.widths, point.activation, bias=point.bias)
+    network = MLP(point.widths, point.activation, bias=point.bias)
     return Problem(network, data, loss=point.loss, weight_decay=point.weight_decay)
 
 

@@ -5,10 +5,10 @@ It passes near nothing real, but every field is filled, so that records, plots a
 
 import numpy as np
 
+from saddlescope.data.data import Data
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.result import Event, Path, PathSettings, PermutationPoint
-from saddlescope.problem.data import Data
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.neurons import Neurons, Slice
 
 WIDTHS = (2, 3, 1)
 NODES = 9

@@ -88,8 +88,8 @@ def certify(
     if out is not None:
         free_file(out, overwrite=overwrite, by="certify")
 
+    from saddlescope.cli.console import show
     from saddlescope.cli.summary import beside_lines, certificate_json, certificate_lines, certificate_told
-    from saddlescope.cli.telling import show
     from saddlescope.critical.certify import certify as certify_point
 
     words = {
@@ -161,7 +161,7 @@ def prove_point(problem: "Problem", point: Any) -> Any:
     import numpy as np
 
     from saddlescope.critical.proof import prove
-    from saddlescope.problem.networks import Perceptron
+    from saddlescope.models.mlp import MLP
 
     inputs, targets = (
         np.asarray(rows).reshape(-1, *rows.shape[2:])[: problem.samples] for rows in (problem.inputs, problem.targets)
@@ -170,7 +170,7 @@ def prove_point(problem: "Problem", point: Any) -> Any:
     if hasattr(point, "reduced"):
         widths = list(network.widths)
         widths[point.layer] -= 1
-        network, parameters = Perceptron(tuple(widths), network.activation, bias=network.bias), point.reduced
+        network, parameters = MLP(tuple(widths), network.activation, bias=network.bias), point.reduced
         lift = {"layer": point.layer, "neuron": min(point.pair), "shares": point.shares}
     words = {"loss": problem.loss, "weight_decay": float(problem.weight_decay)}
     first = prove(network, inputs, targets, parameters, **lift, **words)

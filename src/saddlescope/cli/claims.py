@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlescope.cli.console import BAD, DOUBT, GOOD, paint, show_versions
 from saddlescope.cli.options import print_json, say
 from saddlescope.cli.progress import progress_bar
-from saddlescope.cli.telling import BAD, DOUBT, GOOD, paint, show_versions
 from saddlescope.errors import SettingsError
 
 if TYPE_CHECKING:
-    from saddlescope.study.claims import Verdict
+    from saddlescope.papers.claims import Verdict
 
 COLOURS = {"holds": GOOD, "holds when": DOUBT, "fails": BAD, "undecided": DOUBT}
 
@@ -65,8 +65,8 @@ def claims(
                 expected="--recheck alone",
             )
         return _recheck(recheck, json=json, quiet=quiet)
-    from saddlescope.study.claims import run_claims
-    from saddlescope.study.counterexamples import check_free, save_counterexamples
+    from saddlescope.papers.claims import run_claims
+    from saddlescope.papers.counterexamples import check_free, save_counterexamples
 
     if out is not None:
         check_free(out, overwrite=overwrite)
@@ -129,7 +129,7 @@ def _short(value: Any) -> str:
 
 
 def _recheck(folder: Path, *, json: bool, quiet: bool) -> int:
-    from saddlescope.study.counterexamples import recheck
+    from saddlescope.papers.counterexamples import recheck
 
     record, found = recheck(folder)
     refutes = found is not None and found.holds is False

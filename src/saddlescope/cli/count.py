@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from saddlescope.cli.console import show_versions
 from saddlescope.cli.options import free_file, numbers, one_of, print_json, say
-from saddlescope.cli.telling import show_versions
 from saddlescope.errors import SettingsError
 
 REMARK = (
@@ -174,7 +174,7 @@ def _facts(activation: str | None) -> list[str]:
         return []
     import jax.numpy as jnp
 
-    from saddlescope.problem.activations import activation as find
+    from saddlescope.models.activations import activation as find
 
     facts = find(activation)
     said = [f"{activation} {ODDS[facts.parity]}"] if facts.parity in ODDS else []

@@ -65,12 +65,12 @@ def _objection(folder: Path) -> str | None:
 
 
 def _demo(out: Path, seed: int, began: float, *, json: bool, quiet: bool, verbose: bool) -> int:
+    from saddlescope.cli.console import show
     from saddlescope.cli.summary import path_json, path_told
-    from saddlescope.cli.telling import show
+    from saddlescope.data.weights import save_weights
     from saddlescope.plots.path import path_figure, save_figure
-    from saddlescope.problem.weights import save_weights
     from saddlescope.records.store import save_path
-    from saddlescope.study.demo import WIDTHS, demonstrate
+    from saddlescope.workflows.demo import WIDTHS, demonstrate
 
     say("training a network on 1797 digits, then merging two of its neurons ...", quiet=quiet)
     with progress_bar(quiet=quiet, verbose=verbose) as progress:

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from saddlescope.cli.console import show_versions
 from saddlescope.cli.options import array_size, free_file, one_of, print_json, say, seed_of
-from saddlescope.cli.telling import show_versions
 from saddlescope.errors import SettingsError
 
 
@@ -78,8 +78,8 @@ def expand(
     seed_of(seed)
     free_file(out, overwrite=overwrite, by="expand")
 
-    from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import load_weights, save_weights
+    from saddlescope.data.sources import load_data
+    from saddlescope.data.weights import load_weights, save_weights
     from saddlescope.resize.expand import expand as run
 
     rows = load_data(data)

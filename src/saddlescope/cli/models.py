@@ -25,7 +25,7 @@ class Opened:
     """A model that a command was given.
 
     Attributes:
-        model: a `Perceptron` or a `Function`.
+        model: a `MLP` or a `Function`.
         parameters: its trained arrays.
         inputs: a few samples: the example, the data's first rows, or drawn at random.
         names: the user's own names of arrays, where the parameters' are others.
@@ -147,8 +147,8 @@ def _own(
 
 def _plain(path: Path, activation: str | None, data: Any, example: Any) -> Opened:
     """Return a plain network from its file, with the file's names."""
-    from saddlescope.problem.names import layer_names
-    from saddlescope.problem.weights import load_weights, weights_notes
+    from saddlescope.data.names import layer_names
+    from saddlescope.data.weights import load_weights, weights_notes
 
     network, parameters = load_weights(path, activation=activation, data=data)
     notes = weights_notes(path)

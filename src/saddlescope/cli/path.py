@@ -11,7 +11,7 @@ from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
 
 if TYPE_CHECKING:
-    from saddlescope.problem.data import Data
+    from saddlescope.data.data import Data
     from saddlescope.problem.problem import Problem
 
 
@@ -137,8 +137,8 @@ def path(
 
         save_figure(path_figure(found), figure, by="saddlescope path")
 
+    from saddlescope.cli.console import show
     from saddlescope.cli.summary import path_json, path_told
-    from saddlescope.cli.telling import show
 
     if json:
         print_json(path_json(found))
@@ -163,8 +163,8 @@ def problem_of(
     Raises:
         SaddlescopeError: a file that cannot be used, or words that do not fit together.
     """
-    from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import stated_accuracy
+    from saddlescope.data.sources import load_data
+    from saddlescope.data.weights import stated_accuracy
 
     rows = load_data(data)
     opened = open_model(str(net), weights=weights, activation=activation, data=rows)
@@ -199,9 +199,9 @@ def problem_on(
     Raises:
         SaddlescopeError: words, network or data that do not fit together.
     """
-    from saddlescope.problem.agreement import doubt
-    from saddlescope.problem.data import teacher_data
-    from saddlescope.problem.networks import Perceptron
+    from saddlescope.data.agreement import doubt
+    from saddlescope.data.data import teacher_data
+    from saddlescope.models.mlp import MLP
     from saddlescope.problem.problem import Problem
 
     own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
@@ -213,6 +213,6 @@ def problem_on(
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
     why = None
-    if isinstance(network, Perceptron):
+    if isinstance(network, MLP):
         why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
     return problem, {"target": "network" if own else "data", **({} if why is None else {"doubt": why})}

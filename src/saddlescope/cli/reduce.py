@@ -6,8 +6,8 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saddlescope.cli.console import show_versions
 from saddlescope.cli.options import free_file, print_json, say
-from saddlescope.cli.telling import show_versions
 
 if TYPE_CHECKING:
     from saddlescope.resize.result import Reduction
@@ -61,8 +61,8 @@ def reduce(
     """
     free_file(out, overwrite=overwrite, by="reduce")
 
-    from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import load_weights, save_weights
+    from saddlescope.data.sources import load_data
+    from saddlescope.data.weights import load_weights, save_weights
     from saddlescope.resize.reduce import reduce as run
 
     rows = load_data(data)

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlescope.cli.console import show_versions
 from saddlescope.cli.options import command_line, free_file, print_json, say
-from saddlescope.cli.telling import show_versions
 from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SaddlescopeError, SettingsError
 from saddlescope.files import claim
@@ -148,8 +148,8 @@ def _around_point(
 
     from saddlescope.cli.runs import problem_of_run
     from saddlescope.critical.certify import certify
-    from saddlescope.study.parity import parity
-    from saddlescope.study.surface import merge_surface
+    from saddlescope.workflows.exchange_spectrum import parity
+    from saddlescope.workflows.merge_surface import merge_surface
 
     try:
         problem, _ = problem_of_run(run, path, net=net, data=data)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from saddlescope.cli.console import BAD, DOUBT, GOOD, paint, show_versions
 from saddlescope.cli.options import print_json, say
 from saddlescope.cli.progress import progress_bar
-from saddlescope.cli.telling import BAD, DOUBT, GOOD, paint, show_versions
 from saddlescope.errors import SettingsError
 
 COLOURS = {"yes": GOOD, "no": BAD}
@@ -51,7 +51,7 @@ def reproduce(
         return _list(json=json, quiet=quiet)
     if workers < 1:
         raise SettingsError("not a number of processes", name="workers", value=workers, expected="1 or more")
-    from saddlescope.reproduction.reproduce import reproduce as run
+    from saddlescope.papers.reproduce import reproduce as run
 
     folder = out or Path(f"reproduce-{name}")
     command = f"saddlescope reproduce {name}{' --quick' if quick else ''}"
@@ -78,7 +78,7 @@ def reproduce(
 
 
 def _list(*, json: bool, quiet: bool) -> int:
-    from saddlescope.reproduction.catalogue import CATALOGUE, find
+    from saddlescope.papers.catalogue import CATALOGUE, find
 
     rows = [{"name": name, "title": find(name)[0].title, "source": find(name)[0].source} for name in CATALOGUE]
     if json:

@@ -11,8 +11,8 @@ from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
 
 if TYPE_CHECKING:
-    from saddlescope.cli.telling import Told
-    from saddlescope.study.shrink import ShrinkStep, Shrunk
+    from saddlescope.cli.console import Summary
+    from saddlescope.workflows.shrink import ShrinkStep, Shrunk
 
 
 def shrink(
@@ -93,11 +93,11 @@ def shrink(
         one_of(target, "target", ("data", "network"))
     free_file(out, overwrite=overwrite, by="shrink")
 
-    from saddlescope.cli.telling import show
-    from saddlescope.problem.weights import save_weights
+    from saddlescope.cli.console import show
+    from saddlescope.data.weights import save_weights
     from saddlescope.records.schema import plain
-    from saddlescope.study.shrink import ShrinkSettings
-    from saddlescope.study.shrink import shrink as run
+    from saddlescope.workflows.shrink import ShrinkSettings
+    from saddlescope.workflows.shrink import shrink as run
 
     settings = ShrinkSettings(
         candidates=candidates, screen=screen, max_iterations=max_iterations, finish=finish, tolerance=tolerance
@@ -128,9 +128,9 @@ def shrink(
     return 0 if found.reached else 1
 
 
-def _told(found: "Shrunk", out: Path) -> "Told":
+def _told(found: "Shrunk", out: Path) -> "Summary":
     """Return the smaller network for people: widths and loss first, then what was merged."""
-    from saddlescope.cli.telling import Told
+    from saddlescope.cli.console import Summary
 
     rows = [("gradient norm", f"{found.gradient_norm:.2e}: {found.ending}. {found.ending.advice}")]
     if found.accuracy is not None and found.accuracy_start is not None:
@@ -141,7 +141,7 @@ def _told(found: "Shrunk", out: Path) -> "Told":
     reached = "" if found.reached else " (the widths asked for were not reached)"
     shape = "-".join(str(width) for width in found.network.widths)
     verdict = f"widths {shape}{reached}; loss {found.loss_start:.6g} -> {found.loss:.6g}"
-    return Told(verdict, found.reached, found.reasons, rows)
+    return Summary(verdict, found.reached, found.reasons, rows)
 
 
 def _line(step: "ShrinkStep") -> str:

@@ -8,25 +8,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlescope.cli.console import show_versions
 from saddlescope.cli.options import print_json, say, write_json
 from saddlescope.cli.progress import progress_bar
-from saddlescope.cli.telling import show_versions
 from saddlescope.errors import NeuronsError, RecordError, SettingsError, WeightsError
 from saddlescope.files import claim, remove
 
 if TYPE_CHECKING:
+    from saddlescope.data.data import Data
     from saddlescope.paths.result import Path as PermutationPath
     from saddlescope.paths.result import PathSettings
-    from saddlescope.problem.data import Data
     from saddlescope.problem.problem import Problem
-    from saddlescope.study.configuration import Study
+    from saddlescope.workflows.configuration import Study
 
 # Verdicts with which a study is not done.
 OPEN = ("undecided", "not-critical")
 
 # What runs already computed depend on, with the contents of data and network: a study that differs in one of these
 # is another study.
-GROUNDS = (
+CACHE_KEYS = (
     "data",
     "network",
     "loss",
@@ -71,7 +71,7 @@ def study(
     verbose
         Print also what the answer rests on: settings, versions, every step.
     """
-    from saddlescope.study.configuration import load_study
+    from saddlescope.workflows.configuration import load_study
 
     asked = load_study(file)
     with claim(file.with_suffix("") if out is None else out):
@@ -81,7 +81,7 @@ def study(
 def _study(
     file: Path, asked: "Study", out: Path | None, *, overwrite: bool, json: bool, quiet: bool, verbose: bool
 ) -> int:
-    from saddlescope.records.studies import TOLD, close_study, open_study
+    from saddlescope.records.studies import RESULT_FILE, close_study, open_study
 
     folder = file.with_suffix("") if out is None else out
     place = open_study(folder, _checked(asked), overwrite=overwrite)
@@ -93,7 +93,7 @@ def _study(
         told["report"] = str(folder / asked.report.name)
         command = shlex.join(["saddlescope", "study", str(file), "--out", str(folder)])
         _page(place, asked, own, [Path(row["run"]).name for row in rows], command)
-    write_json(place / TOLD, told)
+    write_json(place / RESULT_FILE, told)
     close_study(place, folder)
     if json:
         print_json(told)
@@ -115,8 +115,8 @@ def _checked(asked: "Study") -> dict[str, Any]:
         SaddlescopeError: network, data, layer, pairs or walk do not fit together, or the extra for proofs is missing.
     """
     from saddlescope.cli.path import problem_on
-    from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import load_weights
+    from saddlescope.data.sources import load_data
+    from saddlescope.data.weights import load_weights
 
     rows = load_data(asked.data)
     if asked.train is not None:
@@ -130,7 +130,7 @@ def _checked(asked: "Study") -> dict[str, Any]:
         _pairs(asked, problem.network.neurons(asked.path.layer).count(parameters))
         _check_tables(asked, problem)
     own = None if asked.network is None else hashlib.sha256(Path(asked.network).read_bytes()).hexdigest()
-    grounds = {name: value for name, value in asdict(asked).items() if name in GROUNDS}
+    grounds = {name: value for name, value in asdict(asked).items() if name in CACHE_KEYS}
     return {**grounds, "network_sha256": own, "data_sha256": rows.fingerprint}
 
 
@@ -169,12 +169,12 @@ def _path_settings(asked: "Study") -> "PathSettings":
 def _to_train(asked: "Study", rows: "Data") -> "Problem":
     """Return the problem on which the study's network is trained."""
     from saddlescope.cli.train import LOSSES
-    from saddlescope.problem.networks import Perceptron
+    from saddlescope.models.mlp import MLP
     from saddlescope.problem.problem import Problem
 
     assert asked.train is not None
     loss = LOSSES[asked.loss] if asked.loss else ("cross_entropy" if rows.targets is None else "mse")
-    network = Perceptron(asked.train.widths, asked.train.activation)
+    network = MLP(asked.train.widths, asked.train.activation)
     return Problem(network, rows, loss=loss, weight_decay=asked.weight_decay)
 
 
@@ -184,8 +184,8 @@ def _network(place: Path, asked: "Study", *, quiet: bool, verbose: bool) -> Path
 
     if asked.train is None:
         return Path(str(asked.network))
-    from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import load_weights, save_weights
+    from saddlescope.data.sources import load_data
+    from saddlescope.data.weights import load_weights, save_weights
     from saddlescope.training.train import train
 
     file, words = place / NETWORK, asked.train

@@ -3,7 +3,7 @@
 from pathlib import Path as FilePath
 from typing import Any
 
-from saddlescope.cli.telling import Told
+from saddlescope.cli.console import Summary
 from saddlescope.critical.along import Along
 from saddlescope.critical.proof import Proof
 from saddlescope.critical.result import Certificate
@@ -66,7 +66,7 @@ def path_json(path: Path) -> dict[str, Any]:
     )
 
 
-def training_told(training: Training, accuracy: float | None, out: FilePath, *, seed: int) -> Told:
+def training_told(training: Training, accuracy: float | None, out: FilePath, *, seed: int) -> Summary:
     """Return a training for people, the outcome first."""
     steps = ", ".join(f"{count} steps of {name}" for name, count in training.iterations.items())
     rows = [
@@ -76,7 +76,7 @@ def training_told(training: Training, accuracy: float | None, out: FilePath, *, 
         ("written to", str(out)),
     ]
     done = training.outcome.value == "converged"
-    return Told(f"{training.outcome}: loss {training.loss:.8g}. {training.outcome.advice}", done, rows=rows)
+    return Summary(f"{training.outcome}: loss {training.loss:.8g}. {training.outcome.advice}", done, rows=rows)
 
 
 def path_lines(path: Path) -> list[str]:
@@ -84,13 +84,13 @@ def path_lines(path: Path) -> list[str]:
     return path_told(path).lines()
 
 
-def path_told(path: Path) -> Told:
+def path_told(path: Path) -> Summary:
     """Return a path for people; the details are settings, problem and fingerprints."""
     verdict = f"ending: {path.ending}. {path.advice}"
     details = [(f"setting {name}", str(value)) for name, value in vars(path.settings).items()]
     details += [(f"problem {name}", str(value)) for name, value in path.problem.items()]
     details += [(f"fingerprint of {name}", value) for name, value in path.fingerprints.items()]
-    return Told(verdict, path.permutation_point is not None, path.reasons, _path_rows(path), details)
+    return Summary(verdict, path.permutation_point is not None, path.reasons, _path_rows(path), details)
 
 
 def _path_rows(path: Path) -> list[tuple[str, str]]:
@@ -198,11 +198,11 @@ def certificate_lines(
     return [*told.lines(), *bound, *beside_lines(along, proof)]
 
 
-def certificate_told(certificate: Certificate | None, path: Path | None) -> Told:
+def certificate_told(certificate: Certificate | None, path: Path | None) -> Summary:
     """Return a certificate for people; the details say how the eigenvalues' bound comes about."""
     if certificate is None:
         assert path is not None
-        return Told(f"no permutation point: {path.ending}. {path.advice}", good=False, reasons=path.reasons)
+        return Summary(f"no permutation point: {path.ending}. {path.advice}", good=False, reasons=path.reasons)
     known = certificate.methods != {}
     counts = f": index {_at_least(certificate.index_range)}, nullity {_at_least(certificate.nullity_range)}"
     rows = [("loss", f"{certificate.loss:.8g}, gradient norm {certificate.gradient_norm:.2e}")]
@@ -226,7 +226,7 @@ def certificate_told(certificate: Certificate | None, path: Path | None) -> Told
     rows += [("not shown", text) for text in certificate.not_shown]
     good = {"undecided": None, "not-critical": False}.get(certificate.verdict.value, True)
     verdict = f"verdict: {certificate.verdict}{counts if known else ''}"
-    return Told(verdict, good, certificate.reasons, rows, [("bound", certificate.tolerance)])
+    return Summary(verdict, good, certificate.reasons, rows, [("bound", certificate.tolerance)])
 
 
 def beside_lines(along: Along | None, proof: Proof | None) -> list[str]:

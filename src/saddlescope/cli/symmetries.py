@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlescope.cli.console import coloured, show_versions
 from saddlescope.cli.models import Opened, example_of, open_model
 from saddlescope.cli.options import one_of, print_json, say
-from saddlescope.cli.telling import coloured, show_versions
 from saddlescope.printable import printable
 
 if TYPE_CHECKING:
     from saddlescope.models.units import Symmetry
-    from saddlescope.symmetry.neurons import Slice
+    from saddlescope.units.neurons import Slice
 
 SHOWN = 4
 """So many places of a group stand in the table; --json has all."""
@@ -68,7 +68,7 @@ def symmetries(
     one_of(statistics, "statistics", ("kept", "folded"))
     given = example_of(example) if example is not None else None
 
-    from saddlescope.problem.sources import load_data
+    from saddlescope.data.sources import load_data
 
     rows = load_data(data) if data is not None else None
     opened = open_model(model, weights=weights, example=given, activation=activation, data=rows, statistics=statistics)

@@ -72,15 +72,15 @@ def train(
         one_of(loss, "loss", tuple(LOSSES))
     free_file(out, overwrite=overwrite, by="train")
 
+    from saddlescope.cli.console import show
     from saddlescope.cli.summary import training_json, training_told
-    from saddlescope.cli.telling import show
-    from saddlescope.problem.networks import Perceptron
+    from saddlescope.data.sources import load_data
+    from saddlescope.data.weights import save_weights
+    from saddlescope.models.mlp import MLP
     from saddlescope.problem.problem import Problem
-    from saddlescope.problem.sources import load_data
-    from saddlescope.problem.weights import save_weights
     from saddlescope.training.train import train as run
 
-    network = Perceptron(shape, activation)
+    network = MLP(shape, activation)
     rows = load_data(data)
     options = {"loss": loss, "adam-steps": adam_steps, "learning-rate": learning_rate, "newton-steps": newton_steps}
     options |= {"tolerance": tolerance, "weight-decay": weight_decay}

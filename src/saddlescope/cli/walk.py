@@ -10,7 +10,7 @@ LINES = 60
 """More segments are not told one by one to a person."""
 
 if TYPE_CHECKING:
-    from saddlescope.cli.telling import Told
+    from saddlescope.cli.console import Summary
     from saddlescope.paths.result import Path
     from saddlescope.valleys.result import Walk
 
@@ -65,7 +65,7 @@ def walk(
     if out is not None:
         free_file(out, overwrite=overwrite, by="walk")
 
-    from saddlescope.cli.telling import show
+    from saddlescope.cli.console import show
     from saddlescope.records.store import load_path
 
     path = load_path(run)
@@ -129,13 +129,13 @@ def walk_document(run: FilePath, path: "Path", found: "Walk | None") -> dict[str
     )
 
 
-def _told(path: "Path", found: "Walk | None", *, verbose: bool) -> "Told":
+def _told(path: "Path", found: "Walk | None", *, verbose: bool) -> "Summary":
     """Return the walk for people, the answer first."""
-    from saddlescope.cli.telling import Told
+    from saddlescope.cli.console import Summary
 
     if found is None:
         verdict = f"no permutation point to walk from: {path.ending}. {path.advice}"
-        return Told(verdict, good=False, reasons=path.reasons)
+        return Summary(verdict, good=False, reasons=path.reasons)
     scan, route = found.scan, found.route
     order = ",".join(str(unit) for unit in route.permutation)
     listed = verbose or found.segments <= LINES
@@ -151,7 +151,7 @@ def _told(path: "Path", found: "Walk | None", *, verbose: bool) -> "Told":
         f"{found.segments} segments to the permutation {order if len(order) <= 200 else 'asked for'} of layer "
         f"{path.layer}, twins {path.pair[0]} and {path.pair[1]}"
     )
-    return Told(verdict, good=True, rows=rows)
+    return Summary(verdict, good=True, rows=rows)
 
 
 def _moves(found: "Walk") -> list[str]:

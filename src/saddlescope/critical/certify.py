@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from saddlescope.arrays import from_user, require_finite, to_numpy
+from saddlescope.critical.decomposition import Decomposition, input_units, kink, scene_of
 from saddlescope.critical.flat import dependent_inputs
 from saddlescope.critical.groups import CLOSE
+from saddlescope.critical.inertia import CONSTANT, Signs, find_signs
 from saddlescope.critical.refine import RefinedPoint, refine_dense, refine_free
 from saddlescope.critical.result import Certificate, Inertia, Kind
-from saddlescope.critical.scene import Scene, input_units, kink, scene_of
-from saddlescope.critical.signs import CONSTANT, Signs, find_signs
 from saddlescope.critical.symmetric import dense_inertia
-from saddlescope.critical.words import (
+from saddlescope.critical.verdict import (
     KINKED,
     MAYBE_KINKED,
     NOT_SHOWN,
@@ -28,9 +28,9 @@ from saddlescope.critical.words import (
 )
 from saddlescope.critical.zero import is_zero
 from saddlescope.errors import SettingsError
+from saddlescope.models.mlp import is_dense
 from saddlescope.precision import in_float64
 from saddlescope.problem.kinks import is_kinked, may_be_kinked
-from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 
 # Up to this many reduced parameters their Hessian is formed; measured in benchmarks/certificates.py.
@@ -123,7 +123,7 @@ def certify(
 class _Reading:
     """The point with copies merged at one tolerance, and the critical point that is reached from there."""
 
-    scene: Scene
+    scene: Decomposition
     point: RefinedPoint
     first_loss: float  # at the point given
     first_norm: float
@@ -140,7 +140,7 @@ def _nearest(problem: Problem, start: dict[str, np.ndarray], close: float, dense
     """Return the reading whose critical point is nearest; the first one if none is reached."""
     start = {name: start[name] for name in problem.network.layout.names}
     relations = dependent_inputs(problem) if is_dense(problem.network) else None
-    units, scenes = input_units(problem, start), list[Scene]()
+    units, scenes = input_units(problem, start), list[Decomposition]()
     for tolerance in (close, *(value for value in MERGES if value > close)):
         scene = scene_of(problem, start, tolerance, relations=relations, inputs=units)
         if all(scene.groups != other.groups or scene.turned != other.turned for other in scenes):
@@ -153,10 +153,12 @@ def _nearest(problem: Problem, start: dict[str, np.ndarray], close: float, dense
     return max((reading for reading in reached if reading.relative <= limit), key=lambda reading: reading.merged)
 
 
-def _read(problem: Problem, start: dict[str, np.ndarray], scene: Scene, close: float, dense_limit: int) -> _Reading:
+def _read(
+    problem: Problem, start: dict[str, np.ndarray], scene: Decomposition, close: float, dense_limit: int
+) -> _Reading:
     """Refine one reading; copies that only the refined point has are merged there, and it is refined once more."""
 
-    def refine(scene: Scene) -> RefinedPoint:
+    def refine(scene: Decomposition) -> RefinedPoint:
         dense = scene.parts.size <= dense_limit
         return refine_dense(scene.reduced, scene.x) if dense else refine_free(scene.reduced, scene.x)
 

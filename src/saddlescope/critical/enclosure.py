@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saddlescope.data.data import Data
+from saddlescope.models.mlp import MLP
 from saddlescope.numerics import balls
 from saddlescope.numerics.balls import Ball, Balls, flint
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron
 
 # Balls kept at once for one chunk's tangents; about 100 bytes each.
 CHUNK_BALLS = 200_000
 
 
-def to_vector(network: Perceptron, parameters: dict[str, np.ndarray]) -> np.ndarray:
+def to_vector(network: MLP, parameters: dict[str, np.ndarray]) -> np.ndarray:
     """Join a parameter set in this file's order."""
     pieces = []
     for k in range(network.depth):
@@ -28,7 +28,7 @@ def to_vector(network: Perceptron, parameters: dict[str, np.ndarray]) -> np.ndar
     return np.concatenate(pieces)
 
 
-def to_parameters(network: Perceptron, vector: np.ndarray) -> dict[str, np.ndarray]:
+def to_parameters(network: MLP, vector: np.ndarray) -> dict[str, np.ndarray]:
     """Undo `to_vector`."""
     parameters, start = {}, 0
     for k, (inputs, outputs) in enumerate(zip(network.widths[:-1], network.widths[1:], strict=True)):
@@ -71,7 +71,7 @@ class BallLoss:
     decay: Ball
 
     @staticmethod
-    def of(network: Perceptron, data: Data, loss: str, weight_decay: float) -> "BallLoss":
+    def of(network: MLP, data: Data, loss: str, weight_decay: float) -> "BallLoss":
         """Take over the data as they are stored."""
         arb = flint().arb
         inputs, targets = data.inputs, data.targets

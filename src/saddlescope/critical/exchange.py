@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Scalar
 
 from saddlescope.critical.result import Inertia
+from saddlescope.models.activations import activation
 from saddlescope.numerics.spectrum import dense_spectrum, entry_rounding, natural_scale
-from saddlescope.problem.activations import activation
 from saddlescope.problem.kinks import is_kinked
 from saddlescope.problem.problem import Chunk, Problem
 
@@ -62,7 +62,7 @@ def share_signs(shares: tuple[float, ...]) -> tuple[int, int, int]:
     return int(np.sum(beta < 0)), int(np.sum(beta == 0)), int(np.sum(beta > 0)) - 1
 
 
-def unread(
+def structurally_unused(
     evaluate: Evaluate, x: Float[np.ndarray, " size"], dead: Bool[np.ndarray, " size"], *, kinked: bool = False
 ) -> Bool[np.ndarray, " size"]:
     """Return which of the entries of x with zero derivatives nothing reads, all together, for no reason of rounding.
@@ -70,7 +70,7 @@ def unread(
     At random points the gradient there must be exactly zero. Between kinks the loss is a polynomial of what is read,
     and points nearby are enough; else it is analytic, and an entry that it does not read near x it reads nowhere: the
     random points then lie far apart, at every scale, so that no unit that is only saturated, and no entry that is
-    multiplied by a zero of another, counts as unread.
+    multiplied by a zero of another, counts as structurally_unused.
     """
     generator = np.random.default_rng(0)
     usual = max(float(np.sqrt(np.mean(np.square(x)))), 1e-300)
@@ -110,7 +110,7 @@ def _chunk_coupling(
     def loss_after(z: Array) -> Array:
         for k in range(layer + 1, network.depth):
             z = affine(k, entry(z))
-        return problem.sample_loss(z, chunk.targets, chunk.weights)
+        return problem.weighted_loss_sum(z, chunk.targets, chunk.weights)
 
     here = chunk.inputs
     for k in range(layer - 1):
@@ -203,7 +203,9 @@ def product_coupling(
         value, gradient = _value_and_gradient(problem, jnp.asarray(at))
         return float(value), np.asarray(gradient)
 
-    quiet = unread(evaluate, np.asarray(theta), (moves.first[silent] != 0).any(axis=0), kinked=is_kinked(problem))
+    quiet = structurally_unused(
+        evaluate, np.asarray(theta), (moves.first[silent] != 0).any(axis=0), kinked=is_kinked(problem)
+    )
     used = ((moves.first != 0) & ~quiet).any(axis=1)
     return Coupling(g, b, entry_rounding(g, g32), entry_rounding(b, b32), outgoing, incoming, used)
 

@@ -14,11 +14,11 @@ import scipy.linalg
 from jaxtyping import Float
 
 from saddlescope.arrays import Layout, Parameters
-from saddlescope.critical.exchange import Evaluate, unread
+from saddlescope.critical.exchange import Evaluate, structurally_unused
 from saddlescope.critical.groups import Embedding
 from saddlescope.critical.result import Group
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.neurons import Neurons
 
 # Claimed rows may depend on each other; singular values between these shares are unclear.
 DEPENDENT, INDEPENDENT = 1e-12, 1e-6
@@ -198,10 +198,10 @@ def unused_rows(
     """Return the unit vectors of parameters on which neither gradient nor Hessian depend: exact zeros in both.
 
     ``image`` is the Hessian, or its product with a random vector. Zeros by rounding, and those that hang on the zeros
-    of other parameters, are left out (`exchange.unread`).
+    of other parameters, are left out (`exchange.structurally_unused`).
     """
     dead = (gradient == 0) & (image == 0 if image.ndim == 1 else ~image.any(axis=0))
-    return np.eye(len(gradient))[unread(evaluate, x, dead, kinked=kinked)]
+    return np.eye(len(gradient))[structurally_unused(evaluate, x, dead, kinked=kinked)]
 
 
 def transfer_rows(parameters: Parameters, neurons: Neurons, group: Group) -> Float[np.ndarray, "copies size"]:

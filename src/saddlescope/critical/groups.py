@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.critical.result import Group
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.neurons import Neurons
 
 # Incoming vectors this close, relative to the layer's largest, are taken for copies; so are outgoing vectors for
 # multiples of their sum. The certificate is about the exact copies, and says how far away they are.

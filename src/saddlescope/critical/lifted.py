@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from saddlescope.arrays import require_finite, to_numpy
+from saddlescope.critical.decomposition import TINY, drifting, scene_of, with_null
 from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs
 from saddlescope.critical.groups import CLOSE
+from saddlescope.critical.inertia import symmetric_signs
 from saddlescope.critical.refine import refine_dense
 from saddlescope.critical.result import Inertia
-from saddlescope.critical.scene import TINY, drifting, scene_of, with_null
-from saddlescope.critical.signs import symmetric_signs
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.models.mlp import MLP, require_dense
 from saddlescope.precision import in_float64
-from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.problem.problem import Problem
 
 
@@ -123,7 +123,7 @@ def lifted_signs(
     )
 
 
-def _check_copy(network: Perceptron, layer: int, unit: int, shares: tuple[float, ...]) -> None:
+def _check_copy(network: MLP, layer: int, unit: int, shares: tuple[float, ...]) -> None:
     """Refuse a copy that is none."""
     network.neurons(layer)
     if not 0 <= unit < network.widths[layer]:

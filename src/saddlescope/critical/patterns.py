@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron, is_dense
+from saddlescope.models.activations import activation
+from saddlescope.models.mlp import MLP, is_dense
 from saddlescope.problem.problem import Problem
 
 
@@ -78,7 +78,7 @@ def _unseen(inputs: Float[np.ndarray, "samples incoming"]) -> Float[np.ndarray, 
 
 
 def mixing_rows(
-    network: Perceptron, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...]
+    network: MLP, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...]
 ) -> Float[np.ndarray, "rows size"]:
     """Return the rows of GL(p), and of shifts, among the units that are alike.
 
@@ -102,7 +102,7 @@ def mixing_rows(
     return np.stack(rows) if rows else np.zeros((0, layout.size))
 
 
-def unseen_rows(network: Perceptron, patterns: tuple[LayerPatterns, ...]) -> Float[np.ndarray, "rows size"]:
+def unseen_rows(network: MLP, patterns: tuple[LayerPatterns, ...]) -> Float[np.ndarray, "rows size"]:
     """Return the weights of units that are on at fewer samples than they have weights, along what these do not see."""
     layout, rows = network.layout, []
     for layer, pattern in enumerate(patterns, start=1):
@@ -116,7 +116,7 @@ def unseen_rows(network: Perceptron, patterns: tuple[LayerPatterns, ...]) -> Flo
 
 
 def incoming_rows(
-    network: Perceptron, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
+    network: MLP, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
 ) -> Float[np.ndarray, "rows incoming"]:
     """Return the incoming directions along which a copied unit's G vanishes at a critical point.
 
@@ -133,7 +133,7 @@ def incoming_rows(
 
 
 def outgoing_rows(
-    network: Perceptron, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
+    network: MLP, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
 ) -> dict[str, Float[np.ndarray, "rows outgoing"]]:
     """Return, by kind, the outgoing directions along which G of a unit vanishes at a critical point.
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.critical.enclosure import BallLoss, to_parameters, to_vector
+from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
+from saddlescope.html_repr import card
+from saddlescope.models.activations import activation as find_activation
+from saddlescope.models.mlp import MLP, require_dense
 from saddlescope.numerics import balls
 from saddlescope.numerics.balls import Ball, Balls, flint
-from saddlescope.problem.activations import activation as find_activation
-from saddlescope.problem.data import Data
-from saddlescope.problem.networks import Perceptron, require_dense
-from saddlescope.shown import card
 
 NOT_SHOWN = (
     "the proof is about real arithmetic, the data being exactly as stored: what the same network computes in floating "
@@ -194,7 +194,7 @@ def check_settings(network: Any, loss: str, weight_decay: float, precision_bits:
         raise SettingsError("not a precision", name="precision_bits", value=precision_bits, expected="64 to 4096")
 
 
-def _check_data(network: Perceptron, data: Data, loss: str) -> None:
+def _check_data(network: MLP, data: Data, loss: str) -> None:
     """Refuse data that do not fit the network or the loss."""
     assert data.targets is not None
     ends = ((data.inputs, network.widths[0], "inputs"), (data.targets, network.widths[-1], "targets"))
@@ -208,7 +208,7 @@ def _check_data(network: Perceptron, data: Data, loss: str) -> None:
 
 
 def _share_signs(
-    network: Perceptron, layer: int | None, neuron: int | None, shares: Sequence[float], weight_decay: float
+    network: MLP, layer: int | None, neuron: int | None, shares: Sequence[float], weight_decay: float
 ) -> dict[int, int] | None:
     """Return how often each sign sigma occurs, exactly: diag(shares) on the vectors that the shares are normal to.
 
@@ -251,7 +251,7 @@ class _Region:
     hessian: Balls
 
 
-def _isolate(task: BallLoss, network: Perceptron, parameters: dict[str, np.ndarray]) -> tuple[Proof, _Region] | Proof:
+def _isolate(task: BallLoss, network: MLP, parameters: dict[str, np.ndarray]) -> tuple[Proof, _Region] | Proof:
     """Refine the point, prove that a tiny box about it holds a critical point, and a wider box no other."""
     given = balls.exact(to_vector(network, parameters))
     refined = balls.refine(given, task.gradient, task.hessian)
@@ -297,7 +297,7 @@ def _larger(radius: Ball, contraction: Ball) -> Ball:
     return guess if guess < 1 else flint().arb(1)
 
 
-def _flat(network: Perceptron) -> Iterator[str]:
+def _flat(network: MLP) -> Iterator[str]:
     """Return why critical points of this network may not be isolated."""
     if network.activation == "identity":
         yield "identity units: incoming weights times s and outgoing ones divided by s leave the network alone"

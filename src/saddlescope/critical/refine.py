@@ -17,9 +17,9 @@ from scipy.sparse.linalg import LinearOperator, minres
 
 from saddlescope.arrays import require_finite
 from saddlescope.critical.reduced import Reduced, in_32, reduced_hessian, reduced_product, reduced_value_and_gradient
+from saddlescope.models.mlp import is_dense
 from saddlescope.numerics.spectrum import SAFETY, SCALE_32, entry_rounding, natural_scale
-from saddlescope.problem.kronecker import factors, half_apply
-from saddlescope.problem.networks import is_dense
+from saddlescope.problem.kronecker import apply_inverse_sqrt, factors
 
 # At most so many Newton steps lead from the point given to the critical point that is certified.
 STEPS, FREE_STEPS = 24, 8
@@ -225,7 +225,9 @@ class Congruent(eqx.Module):
 
     def half(self, v: Array) -> Array:
         """Return P v."""
-        return v if self.layers is None else half_apply(self.reduced.problem.network, self.layers, self.shift, v)
+        return (
+            v if self.layers is None else apply_inverse_sqrt(self.reduced.problem.network, self.layers, self.shift, v)
+        )
 
     def product(self, v: Array) -> Array:
         """Return P H P v."""

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from saddlescope.shown import card
+from saddlescope.html_repr import card
 
 
 class Kind(StrEnum):

@@ -10,7 +10,7 @@ from saddlescope.critical.reduced import Reduced, in_32, reduced_product
 from saddlescope.critical.refine import Congruent, RefinedPoint, congruent
 from saddlescope.critical.result import Inertia
 from saddlescope.numerics.spectrum import chance_unseen, dense_spectrum, lanczos, natural_scale, rounding_bound
-from saddlescope.problem.kronecker import half_apply
+from saddlescope.problem.kronecker import apply_inverse_sqrt
 
 # The chance, over Lanczos's random start, that a nonpositive eigenvalue went unseen must be below this.
 CHANCE = 1e-6
@@ -122,7 +122,7 @@ def _unhalf(operator: Congruent, v: np.ndarray) -> Array:
     if operator.layers is None:
         return jnp.asarray(v)
     network = operator.reduced.problem.network
-    return half_apply(network, operator.layers, operator.shift, jnp.asarray(v), inverse=True)
+    return apply_inverse_sqrt(network, operator.layers, operator.shift, jnp.asarray(v), inverse=True)
 
 
 def _orthonormal(rows: np.ndarray) -> np.ndarray:

@@ -19,12 +19,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
 from saddlescope.models.units import UnitFacts, Units
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.neurons import Neurons
 
 WHOLE = ("layout", "apply", "layers", "neurons", "homogeneous", "check", "describe", "initial")
 """What the verbs ask; a class that has all of it is taken as it is."""
 
-KINDS = "a Perceptron, a model of from_torch, from_function, from_flax or from_equinox, or your own layout and apply"
+KINDS = "a MLP, a model of from_torch, from_function, from_flax or from_equinox, or your own layout and apply"
 
 ENTRY_BYTES = 16
 """Memory of a number on the way through a model that is kept for the gradient, and of its derivative."""
@@ -165,7 +165,7 @@ def require_resizable(model: Any, verb: str) -> None:
             f"{verb} needs a network that can be built in other widths",
             name="network",
             value=_said(unwrapped(model)),
-            expected="a Perceptron",
+            expected="a MLP",
             advice="Paths, certificates and walks work with any model",
         )
 

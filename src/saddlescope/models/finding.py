@@ -9,7 +9,7 @@ import numpy as np
 from saddlescope.models.laws import PAIRS, Exchange, Roles, Trial, exchange, roles, scattered, shuffled
 from saddlescope.models.tracing import Found, Place, free_groups
 from saddlescope.models.units import Kind, Symmetry
-from saddlescope.symmetry.neurons import Slice
+from saddlescope.units.neurons import Slice
 
 _LAST = re.compile(r"(^|[._])(weight|bias|kernel|scale|embedding|value|w|b)$")
 

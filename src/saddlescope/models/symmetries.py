@@ -21,7 +21,7 @@ def symmetries(model: Any, params: Parameters, x: Any) -> tuple[Symmetry, ...]:
     it, and whether units can be merged, added or removed. **A group that fails a try is not returned.**
 
     Args:
-        model: a model from `from_torch`, `from_function`, `from_flax` or `from_equinox`, or a `Perceptron`.
+        model: a model from `from_torch`, `from_function`, `from_flax` or `from_equinox`, or a `MLP`.
         params: its parameters; the tries are made here and at random arrays of the same shapes.
         x: a few samples, batch first.
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Array
 
 from saddlescope.arrays import Layout, Parameters
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.neurons import Neurons, Slice
 
 Parity = Literal["odd", "odd+constant", "even+linear", "none"]
 Kind = Literal["hidden units", "channels", "heads", "units within a head", "residual stream"]

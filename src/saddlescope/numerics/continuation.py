@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
-from saddlescope.numerics.creased import CREASED, Creased, hold
 from saddlescope.numerics.descent import descent
 from saddlescope.numerics.flow import flow
+from saddlescope.numerics.lbfgs_history import LBFGSHistory, empty
 from saddlescope.numerics.linear import FLAT, tangential_hessian
-from saddlescope.numerics.memory import Memory, empty
 from saddlescope.numerics.newton import (
     CONVERGED,
     DENSE,
@@ -30,6 +29,7 @@ from saddlescope.numerics.newton import (
     correct,
     correct_traced,
 )
+from saddlescope.numerics.piecewise_smooth import CREASED, Creased, hold
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
 
 Solver = Literal["newton", "creased", "krylov", "flow", "descent"]
@@ -58,7 +58,7 @@ TRACE_NUMBERS = 2**22
 PATIENCE = 12
 
 
-class Limits(NamedTuple):
+class Tolerances(NamedTuple):
     """Tangential gradient norm to reach, longest single step, iteration limit of one correction, and a largest norm.
 
     A leg ends where the norm of the point passes ``bound``: a branch that runs off to infinity is not followed stride
@@ -71,7 +71,7 @@ class Limits(NamedTuple):
     bound: Scalar | float = float("inf")
 
 
-class Track(NamedTuple):
+class ContinuationState(NamedTuple):
     """State carried along the path: the point, its velocity dx/dd as far as known, and the stride in log d."""
 
     x: Vector
@@ -79,11 +79,11 @@ class Track(NamedTuple):
     velocity: Vector
     stride: Scalar
     fresh: Array  # no velocity is known yet, or a leap has made it meaningless
-    steady: Vector  # a running mean of the velocity: where the branch is straight it holds less of the residuals
-    memory: Memory | None = None  # what conjugate gradients have learnt so far
+    mean_velocity: Vector  # a running mean of the velocity: where the branch is straight it holds less of the residuals
+    memory: LBFGSHistory | None = None  # what conjugate gradients have learnt so far
 
 
-class Leg(NamedTuple):
+class LegInfo(NamedTuple):
     """What happened on one leg: the iterate at its end and the worst of its strides."""
 
     iterate: Iterate
@@ -105,9 +105,9 @@ def solve(
     surface: Surface,
     x: Vector,
     d: Scalar,
-    limits: Limits,
+    limits: Tolerances,
     solver: Solver,
-    memory: Memory | None = None,
+    memory: LBFGSHistory | None = None,
     other: Vector | None = None,
 ) -> Iterate:
     """Minimise on the surface at d from x with the named corrector; see `correct` for ``memory`` and ``other``."""
@@ -154,7 +154,7 @@ def _slope(objective: Objective, surface: Surface, found: Iterate, d: Scalar, so
 
 
 def _velocity(
-    objective: Objective, surface: Surface, track: Track, found: Iterate, d: Scalar, solver: Solver
+    objective: Objective, surface: Surface, track: ContinuationState, found: Iterate, d: Scalar, solver: Solver
 ) -> tuple[Vector, Scalar]:
     """Return the velocity at a corrected point: the tangent where it is cheap, else the secant."""
     if solver in TANGENTS:
@@ -165,8 +165,8 @@ def _velocity(
 
 
 class _March(NamedTuple):
-    track: Track
-    leg: Leg
+    track: ContinuationState
+    leg: LegInfo
     running: Array
 
 
@@ -176,7 +176,7 @@ def _stride(
     state: _March,
     target: Scalar,
     full: Scalar,
-    limits: Limits,
+    limits: Tolerances,
     solver: Solver,
 ) -> _March:
     """Try one stride; accept it, or cut it."""
@@ -193,9 +193,9 @@ def _stride(
     ahead = jnp.where(finest & wild, 0.0, ahead)  # better no prediction than one beyond its range
     guess = surface_at(objective, surface, track.x, solver).retract(track.x + ahead, d)
     patience = jnp.where(finest | (not dense), limits.iterations, jnp.minimum(PATIENCE, limits.iterations))
-    steady = None if dense else track.x + (d - track.d) * jnp.where(track.fresh, 0.0, track.steady)
+    mean_velocity = None if dense else track.x + (d - track.d) * jnp.where(track.fresh, 0.0, track.mean_velocity)
     patient = limits._replace(iterations=patience)
-    found = solve(objective, surface, guess, d, patient, solver, track.memory, steady)
+    found = solve(objective, surface, guess, d, patient, solver, track.memory, mean_velocity)
     moved = jnp.linalg.norm(found.x - guess)
     reach = jnp.linalg.norm(guess - track.x)
     # Dense tangents predict sharply; elsewhere only a move beyond one full step counts as a leap.
@@ -210,17 +210,20 @@ def _stride(
     def pick(new: Array, old: Array) -> Array:
         return jnp.where(accept, new, old)
 
-    taken = Track(
+    taken = ContinuationState(
         pick(found.x, track.x),
         pick(d, track.d),
         pick(velocity, track.velocity),
         jnp.where(accept, jnp.minimum(2.0 * track.stride, full), jnp.maximum(0.25 * track.stride, finest_stride)),
         pick(~smooth & (not dense), track.fresh),
-        pick(jnp.where(track.fresh, velocity, track.steady + NEWEST * (velocity - track.steady)), track.steady),
+        pick(
+            jnp.where(track.fresh, velocity, track.mean_velocity + NEWEST * (velocity - track.mean_velocity)),
+            track.mean_velocity,
+        ),
         found.memory,
     )
     found = found._replace(memory=None)  # once is enough: the track has it
-    told = Leg(
+    told = LegInfo(
         jax.tree.map(pick, found, leg.iterate),
         leg.slope,
         pick(curvature, leg.curvature),
@@ -237,7 +240,7 @@ def _stride(
     return _March(taken, told, ~ends)
 
 
-def _write(leg: Leg, found: Iterate, d: Scalar, wanted: Array) -> tuple[Array, Array, Array]:
+def _write(leg: LegInfo, found: Iterate, d: Scalar, wanted: Array) -> tuple[Array, Array, Array]:
     """Return the trace with one more point, if it is wanted and there is room."""
     wanted = wanted & (leg.traced < leg.trace.shape[0])
     at = jnp.minimum(leg.traced, leg.trace.shape[0] - 1)
@@ -250,21 +253,31 @@ def _write(leg: Leg, found: Iterate, d: Scalar, wanted: Array) -> tuple[Array, A
 
 
 @eqx.filter_jit
-def embark(objective: Objective, surface: Surface, x: Vector, d: Scalar, full: Scalar, solver: Solver) -> Track:
+def init_tracking(
+    objective: Objective, surface: Surface, x: Vector, d: Scalar, full: Scalar, solver: Solver
+) -> ContinuationState:
     """Return the track that begins at the minimiser x; with dense Hessians its first velocity is the tangent's."""
     if solver in TANGENTS:
         _, gradient = objective.value_and_gradient(x)
         velocity, _ = dense_velocity(objective, surface_at(objective, surface, x, solver), x, d, gradient)
-        return Track(x, d, velocity, full, jnp.asarray(False), velocity)
+        return ContinuationState(x, d, velocity, full, jnp.asarray(False), velocity)
     none = jnp.zeros_like(x)
-    return Track(x, d, none, full, jnp.asarray(True), none, empty(x.shape[0]) if solver == "krylov" else None)
+    return ContinuationState(
+        x, d, none, full, jnp.asarray(True), none, empty(x.shape[0]) if solver == "krylov" else None
+    )
 
 
 @eqx.filter_jit
-def march(
-    objective: Objective, surface: Surface, track: Track, target: Scalar, full: Scalar, limits: Limits, solver: Solver
-) -> tuple[Track, Leg]:
-    """Track the minimiser from ``track.d`` down to ``target``; ``full`` is the longest stride in log d.
+def advance_to(
+    objective: Objective,
+    surface: Surface,
+    track: ContinuationState,
+    target: Scalar,
+    full: Scalar,
+    limits: Tolerances,
+    solver: Solver,
+) -> tuple[ContinuationState, LegInfo]:
+    """ContinuationState the minimiser from ``track.d`` down to ``target``; ``full`` is the longest stride in log d.
 
     The track returned is at a larger d where the point is not finite or its norm has passed ``limits.bound``.
     Compiled once per shape and solver; pairs, distances and data of equal shape share the program.
@@ -275,7 +288,7 @@ def march(
     trace = jnp.zeros((room, track.x.shape[0]), track.x.dtype)
     nan = jnp.full_like(none, jnp.nan)
     told = jnp.zeros((room, 5), trace.dtype)
-    leg = Leg(here, none, nan, zero, zero, zero, none, track.x, none, trace, told, zero)
+    leg = LegInfo(here, none, nan, zero, zero, zero, none, track.x, none, trace, told, zero)
     start = _March(track, leg, track.d > target)
     end = jax.lax.while_loop(
         lambda s: s.running, lambda s: _stride(objective, surface, s, target, full, limits, solver), start
@@ -306,7 +319,7 @@ slope_at = eqx.filter_jit(_slope)
 
 @eqx.filter_jit
 def descend(
-    objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: Limits, solver: Solver
+    objective: Objective, surface: Surface, x: Vector, d: Scalar, limits: Tolerances, solver: Solver
 ) -> tuple[Iterate, Array, Array, Int[Array, ""]]:
     """Return one Newton-like correction at fixed d with all points that it passed: iterate, points, values, count."""
     return correct_traced(

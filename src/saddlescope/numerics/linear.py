@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
-from saddlescope.numerics.memory import Memory, precondition, remember
+from saddlescope.numerics.lbfgs_history import LBFGSHistory, precondition, remember
 from saddlescope.numerics.tangent import Objective, Surface, Tangent, Vector
 
 # A direction with curvature below this share of the largest is treated as flat: float64 noise decides its sign.
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     predicted: Scalar
     curvature: Scalar
     products: Int[Array, ""]
-    memory: Memory | None = None
+    memory: LBFGSHistory | None = None
 
 
 def tangential_hessian(objective: Objective, surface: Surface, x: Vector, space: Tangent) -> Float[Array, "size size"]:
@@ -75,7 +75,7 @@ class _Krylov(NamedTuple):
     highest: Scalar
     products: Int[Array, ""]
     running: Array
-    memory: Memory | None
+    memory: LBFGSHistory | None
 
 
 def _to_boundary(move: Vector, direction: Vector, radius: Scalar) -> Scalar:
@@ -101,7 +101,7 @@ def krylov_step(
     radius: Scalar,
     *,
     tolerance: Scalar,
-    memory: Memory | None,
+    memory: LBFGSHistory | None,
 ) -> Step:
     """Solve by preconditioned conjugate gradients, ended early by the radius or by negative curvature (Steihaug).
 
@@ -117,7 +117,7 @@ def krylov_step(
     def base(v: Vector) -> Vector:
         return space.project(objective.precondition(x, shift, space.project(v)))
 
-    def condition(memory: Memory | None, v: Vector) -> Vector:
+    def condition(memory: LBFGSHistory | None, v: Vector) -> Vector:
         return base(v) if memory is None else space.project(precondition(memory, base, space.project(v)))
 
     def body(state: _Krylov) -> _Krylov:

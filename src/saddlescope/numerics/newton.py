@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
+from saddlescope.numerics.lbfgs_history import LBFGSHistory
 from saddlescope.numerics.linear import dense_step, krylov_step
-from saddlescope.numerics.memory import Memory
 from saddlescope.numerics.tangent import Objective, Surface, Vector, tangent
 from saddlescope.outcomes import Outcome
 
@@ -58,7 +58,7 @@ class Iterate(NamedTuple):
     iterations: Int[Array, ""]
     products: Int[Array, ""]
     status: Int[Array, ""]
-    memory: Memory | None = None  # of conjugate gradients; other methods keep none
+    memory: LBFGSHistory | None = None  # of conjugate gradients; other methods keep none
 
 
 def begin(objective: Objective, surface: Surface, x: Vector, d: Scalar, tolerance: Scalar) -> Iterate:
@@ -153,7 +153,7 @@ def correct(
     radius: Scalar,
     limit: Int[Array, ""],
     method: Method,
-    memory: Memory | None = None,
+    memory: LBFGSHistory | None = None,
     other: Vector | None = None,
 ) -> Iterate:
     """Minimise on the surface at d, starting from x, until the tangential gradient norm is within the tolerance.

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Scalar
 
 from saddlescope.numerics.tangent import ROUNDING_DOUBLE, ROUNDING_SINGLE, Vector
-from saddlescope.problem.creases import Creases
+from saddlescope.problem.kink_surfaces import Creases
 from saddlescope.problem.kronecker import Factors, apply
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.coordinates import PairCoordinates
+from saddlescope.units.coordinates import PairCoordinates
 
 # The preconditioner's damping, as a share of its largest eigenvalue.
 DAMPING = 1e-7
@@ -104,16 +104,16 @@ class PairCreases(eqx.Module):
     own: Creases
     objective: "PairObjective"
 
-    def heights(self, x: Vector) -> Float[Array, " creases"]:
-        """Return all heights."""
-        return self.own.heights(self.objective.theta(x))
+    def preactivations(self, x: Vector) -> Float[Array, " creases"]:
+        """Return all preactivations."""
+        return self.own.preactivations(self.objective.theta(x))
 
-    def pressures(self, x: Vector) -> Float[Array, " creases"]:
+    def gradient_jumps(self, x: Vector) -> Float[Array, " creases"]:
         """Return by how much the slope per unit of height rises across each crease."""
-        return self.objective.in_loss_units(self.own.pressures(self.objective.theta(x)))
+        return self.objective.in_loss_units(self.own.gradient_jumps(self.objective.theta(x)))
 
     def chosen(self, x: Vector, names: Int[Array, " chosen"]) -> Float[Array, " chosen"]:
-        """Return the heights of the named creases alone."""
+        """Return the preactivations of the named creases alone."""
         return self.own.chosen(self.objective.theta(x), names)
 
 

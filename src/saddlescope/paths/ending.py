@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from saddlescope.arrays import Layout, to_numpy
-from saddlescope.numerics.continuation import Limits, Solver, evaluate
+from saddlescope.numerics.continuation import Solver, Tolerances, evaluate
 from saddlescope.numerics.newton import CONVERGED, OUTCOMES
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.decide import End, allowed_gap, decide, is_continuous
 from saddlescope.paths.events import convergence_events, fold_events
-from saddlescope.paths.follow import Node, Trail, mirror_mask, node_of, settle_in_mirror
+from saddlescope.paths.follow import Node, Trajectory, mirror_mask, node_of, settle_in_mirror
 from saddlescope.paths.growth import growth_text, measure_growth
 from saddlescope.paths.maxima import maximum_events
 from saddlescope.paths.polish import Polished, polish_point
@@ -25,9 +25,9 @@ from saddlescope.paths.start import start_warning
 from saddlescope.paths.units import Units
 from saddlescope.problem.kinks import has_creases, kink_distances
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import merge
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.actions import merge
+from saddlescope.units.coordinates import PairCoordinates
+from saddlescope.units.neurons import Neurons
 
 # Nodes are handed to compiled programs in multiples of so many rows, or of so many numbers (32 MB) if those are fewer.
 ROWS, ROW_NUMBERS = 256, 2**22
@@ -37,14 +37,14 @@ NEAR_KINK = 1e-9
 
 
 @dataclass(frozen=True)
-class Found:
+class PathData:
     """Everything that following produced, handed to `finish`."""
 
     problem: Problem
     objective: PairObjective
     surface: PairSurface
-    trail: Trail
-    limits: Limits
+    trail: Trajectory
+    limits: Tolerances
     solver: Solver
     layout: Layout
     neurons: Neurons
@@ -67,7 +67,7 @@ class Verdict:
     growth: Growth
 
 
-def _on_kinks(found: Found, x: Array) -> bool:
+def _on_kinks(found: PathData, x: Array) -> bool:
     """Return whether some sample lies on a kink of the activation there."""
     if not has_creases(found.problem):
         return False
@@ -75,7 +75,7 @@ def _on_kinks(found: Found, x: Array) -> bool:
     return bool((near[:, 0] <= NEAR_KINK * near[:, 1]).any())
 
 
-def kink_reason(found: Found) -> tuple[str, ...]:
+def kink_reason(found: PathData) -> tuple[str, ...]:
     """Return why a kinked activation's residuals stay up: minimisers on kinks, counted over the missed distances."""
     missed = [node for node in found.trail.nodes if node.kind == "asked" and node.status != CONVERGED]
     if not missed or not has_creases(found.problem):
@@ -100,7 +100,7 @@ def _gradient_norm(problem: Problem, theta: Array) -> Array:
     return jnp.linalg.norm(problem.gradient(theta))
 
 
-def _growth(found: Found, real: tuple[Node, ...]) -> Growth:
+def _growth(found: PathData, real: tuple[Node, ...]) -> Growth:
     """Return what grew along the requested distances, in the path's units."""
     turned = np.asarray(_turned_back(found.surface.coordinates, _padded(np.stack([node.x for node in real]))))
     distances = np.array([node.distance for node in real])
@@ -108,7 +108,7 @@ def _growth(found: Found, real: tuple[Node, ...]) -> Growth:
     return measure_growth(distances, turned[: len(real)], found.layout, layers, found.layer, found.pair)
 
 
-def judge(found: Found) -> Verdict:
+def judge(found: PathData) -> Verdict:
     """Settle and polish the merged network, decide how the path ended; the point is kept if it is the path's limit."""
     trail, unit = found.trail, found.units.loss
     real = tuple(node for node in trail.nodes if node.kind == "asked")
@@ -151,12 +151,12 @@ def _uncritical(polished: Polished) -> str:
     )
 
 
-def mirror_solver(found: Found) -> Solver:
+def mirror_solver(found: PathData) -> Solver:
     """Return the corrector for the merged network: the references settle with dense Newton steps too."""
     return found.solver if found.solver in ("krylov", "creased") else "newton"
 
 
-def _point(found: Found, verdict: Verdict) -> PermutationPoint | None:
+def _point(found: PathData, verdict: Verdict) -> PermutationPoint | None:
     """Return the permutation point, its gradient recomputed at the lifted parameters."""
     polished = verdict.polished
     if polished is None:
@@ -180,7 +180,7 @@ def _point(found: Found, verdict: Verdict) -> PermutationPoint | None:
     )
 
 
-def _reduced(found: Found, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+def _reduced(found: PathData, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
     """Return the parameters with one unit less; None where the layer cannot lose one."""
     units = found.problem.network.layers[found.layer]
     if units.units is not None or not units.facts.resizable:
@@ -188,7 +188,7 @@ def _reduced(found: Found, parameters: dict[str, np.ndarray]) -> dict[str, np.nd
     return to_numpy(merge(parameters, found.neurons, *found.pair))
 
 
-def _last_node(found: Found, verdict: Verdict) -> list[Node]:
+def _last_node(found: PathData, verdict: Verdict) -> list[Node]:
     """Return the node at distance zero: merged incoming vectors, outgoing weights split as at the path's end."""
     if verdict.polished is None:
         return []
@@ -228,7 +228,7 @@ def _turned_back(coordinates: PairCoordinates, xs: Float[Array, "rows size"]) ->
     return jax.vmap(coordinates.unrotate)(xs)
 
 
-def finish(found: Found) -> Path:
+def finish(found: PathData) -> Path:
     """Build the `Path` from the trail: verdict, events, losses between the nodes, accuracies."""
     verdict = judge(found)
     nodes = [*found.trail.nodes, *_last_node(found, verdict)]
@@ -292,7 +292,7 @@ def finish(found: Found) -> Path:
     )
 
 
-def _events(found: Found, verdict: Verdict) -> tuple[Event, ...]:
+def _events(found: PathData, verdict: Verdict) -> tuple[Event, ...]:
     """Return all events, the largest distance first, their losses in the problem's own units."""
     events: list[Event] = [*fold_events(found.trail), *convergence_events(found.trail, found.tolerance)]
     events += maximum_events(found.objective, found.surface, found.trail, found.limits, found.solver)
@@ -303,7 +303,7 @@ def _events(found: Found, verdict: Verdict) -> tuple[Event, ...]:
     return tuple(sorted(events, key=lambda event: -event.distance))
 
 
-def _full_norms(found: Found, thetas: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _full_norms(found: PathData, thetas: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the norms of the full gradient in the problem's own units."""
     if found.units.ordinary:
         return known

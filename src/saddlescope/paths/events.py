@@ -6,11 +6,11 @@ import numpy as np
 
 from saddlescope.numerics.newton import CONVERGED, OUTCOMES
 from saddlescope.outcomes import Outcome
-from saddlescope.paths.follow import Node, Trail
+from saddlescope.paths.follow import Node, Trajectory
 from saddlescope.paths.result import Event
 
 
-def fold_events(trail: Trail) -> list[Event]:
+def fold_events(trail: Trajectory) -> list[Event]:
     """Return one event for each descent that bridged a fold, with the distance and how far the point moved."""
     distances = np.array([node.distance for node in trail.nodes])
     events = []
@@ -21,7 +21,7 @@ def fold_events(trail: Trail) -> list[Event]:
     return events
 
 
-def convergence_events(trail: Trail, tolerance: float) -> list[Event]:
+def convergence_events(trail: Trajectory, tolerance: float) -> list[Event]:
     """Return one event for each asked distance at which the tolerance was missed."""
     return [
         Event(

@@ -11,10 +11,11 @@ from jaxtyping import Array
 from saddlescope.arrays import Layout, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.models.contract import layer_number
-from saddlescope.numerics.continuation import Limits, Solver, evaluate
+from saddlescope.models.mlp import is_dense
+from saddlescope.numerics.continuation import Solver, Tolerances, evaluate
 from saddlescope.numerics.newton import DENSE_LIMIT
 from saddlescope.paths.constraint import PairObjective, PairSurface
-from saddlescope.paths.ending import Found, finish
+from saddlescope.paths.ending import PathData, finish
 from saddlescope.paths.follow import Progress, distances_between, follow
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.paths.start import polish_start, start_of
@@ -22,11 +23,10 @@ from saddlescope.paths.units import Units, units_of
 from saddlescope.precision import in_float64
 from saddlescope.problem.kinks import has_creases
 from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.coordinates import PairCoordinates
-from saddlescope.symmetry.gauge import fix_scale, most_similar_pair
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.coordinates import PairCoordinates
+from saddlescope.units.gauge import fix_scale, most_similar_pair
+from saddlescope.units.neurons import Neurons
 
 DENSE_TOLERANCE = 1e-10
 
@@ -82,7 +82,7 @@ def choose_solver(settings: PathSettings, problem: Problem, size: int) -> Solver
 
 
 def _first_gradient(
-    objective: PairObjective, surface: PairSurface, x: Array, distances: np.ndarray, limits: Limits
+    objective: PairObjective, surface: PairSurface, x: Array, distances: np.ndarray, limits: Tolerances
 ) -> float:
     """Return the tangential gradient norm right after the first change of distance, before any correction."""
     return float(evaluate(objective, surface, x, jnp.asarray(distances[1]), limits.tolerance, "krylov").residual)
@@ -183,7 +183,7 @@ def find_path(
     given = x = coordinates.rotate(layout.flatten(start))
     tolerance = settings.tolerance or DENSE_TOLERANCE
     radius = RADIUS * float(jnp.linalg.norm(x))
-    limits = Limits(jnp.asarray(tolerance), jnp.asarray(radius), jnp.asarray(settings.max_iterations))
+    limits = Tolerances(jnp.asarray(tolerance), jnp.asarray(radius), jnp.asarray(settings.max_iterations))
     if settings.polish:
         x = polish_start(objective, x, limits, solver)
     began_at = start_of(objective, given, x, polished=settings.polish)
@@ -203,5 +203,5 @@ def find_path(
         limits = limits._replace(tolerance=jnp.asarray(tolerance))
     trail = follow(objective, surface, x, distances, limits, solver, progress)
     numbers = (layout, neurons, layer, pair, settings, float(tolerance), units, began_at)
-    path = finish(Found(problem, objective, surface, trail, limits, solver, *numbers))
+    path = finish(PathData(problem, objective, surface, trail, limits, solver, *numbers))
     return replace(path, seconds=time.perf_counter() - began)

@@ -12,14 +12,14 @@ from jaxtyping import Array
 
 from saddlescope.numerics.continuation import (
     TANGENTS,
-    Leg,
-    Limits,
+    ContinuationState,
+    LegInfo,
     Solver,
-    Track,
+    Tolerances,
+    advance_to,
     descend,
-    embark,
     evaluate,
-    march,
+    init_tracking,
     settle,
 )
 from saddlescope.numerics.newton import CONVERGED, MAX_STEPS, NON_FINITE, OUTCOMES, Iterate
@@ -55,7 +55,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Trail:
+class Trajectory:
     """The nodes in order, the folds met, and why following stopped early (None: it did not)."""
 
     nodes: tuple[Node, ...]
@@ -87,7 +87,9 @@ def node_of(iterate: Iterate, distance: float, slope: float, curvature: float, *
     )
 
 
-def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
+def bridge(
+    objective: PairObjective, surface: PairSurface, leg: LegInfo, limits: Tolerances, solver: Solver
+) -> list[Node]:
     """Return the points of the descent at fixed distance by which a fold is left, from the last good prediction on.
 
     Points closer together than a 200th of the way are thinned out. Residuals are measured at each that is kept.
@@ -107,7 +109,9 @@ def bridge(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Lim
     return nodes
 
 
-def between(objective: PairObjective, surface: PairSurface, leg: Leg, limits: Limits, solver: Solver) -> list[Node]:
+def between(
+    objective: PairObjective, surface: PairSurface, leg: LegInfo, limits: Tolerances, solver: Solver
+) -> list[Node]:
     """Return the points between two asked distances: accepted strides, and the descent if a fold was bridged."""
     count = int(leg.traced)
     if count == 0 and float(leg.leap) == 0.0:
@@ -150,21 +154,21 @@ def follow(
     surface: PairSurface,
     x: Array,
     distances: np.ndarray,
-    limits: Limits,
+    limits: Tolerances,
     solver: Solver,
     progress: Progress | None = None,
-) -> Trail:
-    """Track the minimiser through all asked distances, one compiled march a leg."""
+) -> Trajectory:
+    """ContinuationState the minimiser through all asked distances, one compiled advance_to a leg."""
     full = jnp.asarray(np.log(distances[0] / distances[-1]) / (len(distances) - 1))
     first = evaluate(objective, surface, x, jnp.asarray(distances[0]), limits.tolerance, solver)
     nodes = [node_of(first, float(distances[0]), float("nan"), float("nan"))]
     start = max(float(jnp.linalg.norm(x)), 1e-300)
     limits = limits._replace(bound=jnp.asarray(RUNAWAY * start))
-    track: Track = embark(objective, surface, x, jnp.asarray(distances[0]), full, solver)
+    track: ContinuationState = init_tracking(objective, surface, x, jnp.asarray(distances[0]), full, solver)
     folds: list[tuple[float, float]] = []
     iterations = products = 0
     for k, asked in enumerate(distances[1:], start=1):
-        track, leg = march(objective, surface, track, jnp.asarray(asked), full, limits, solver)
+        track, leg = advance_to(objective, surface, track, jnp.asarray(asked), full, limits, solver)
         distance = float(track.d)  # above the one asked for where the weights run away
         iterations += int(leg.iterations)
         products += int(leg.products)
@@ -176,8 +180,8 @@ def follow(
             progress(k, len(distances) - 1, f"distance {distance:.2e}, loss {nodes[-1].loss:.4e}")
         why = _gives_up(nodes, start)
         if why is not None:
-            return Trail(tuple(nodes), tuple(folds), why, _has_run_away(nodes, start), iterations, products)
-    return Trail(tuple(nodes), tuple(folds), None, False, iterations, products)
+            return Trajectory(tuple(nodes), tuple(folds), why, _has_run_away(nodes, start), iterations, products)
+    return Trajectory(tuple(nodes), tuple(folds), None, False, iterations, products)
 
 
 def mirror_mask(surface: PairSurface, x: Array) -> Array:
@@ -187,7 +191,7 @@ def mirror_mask(surface: PairSurface, x: Array) -> Array:
 
 
 def settle_in_mirror(
-    objective: PairObjective, surface: PairSurface, x: Array, limits: Limits, solver: Solver
+    objective: PairObjective, surface: PairSurface, x: Array, limits: Tolerances, solver: Solver
 ) -> tuple[Iterate, Iterate]:
     """Put the distance to zero and minimise among the swap's fixed points, which is the network with one neuron less.
 

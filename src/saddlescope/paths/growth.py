@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from saddlescope.arrays import Layout
 from saddlescope.paths.result import Growth
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.neurons import Neurons
 
 # |a_m - a_l| ~ distance^p with p between these over the late nodes counts as 1/distance.
 STEEPEST, CHANNEL_EXPONENT = -1.5, -0.5

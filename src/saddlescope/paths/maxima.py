@@ -11,19 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq
 
-from saddlescope.numerics.continuation import Limits, Solver, settle, slope_at
+from saddlescope.numerics.continuation import Solver, Tolerances, settle, slope_at
 from saddlescope.numerics.newton import CONVERGED, Iterate
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.constraint import PairObjective, PairSurface
 from saddlescope.paths.events import interior_maxima
-from saddlescope.paths.follow import Node, Trail
+from saddlescope.paths.follow import Node, Trajectory
 from saddlescope.paths.result import Event
 
 STEPS = 40
 
 
 def refine(
-    objective: PairObjective, surface: PairSurface, pair: tuple[Node, Node], limits: Limits, solver: Solver
+    objective: PairObjective, surface: PairSurface, pair: tuple[Node, Node], limits: Tolerances, solver: Solver
 ) -> tuple[float, Iterate, float]:
     """Solve dL/dd = 0 between two nodes by Brent's method; return distance, iterate and slope at the best found."""
     ends = {float(np.log(node.distance)): node.slope for node in pair}
@@ -54,7 +54,7 @@ def refine(
 
 
 def maximum_events(
-    objective: PairObjective, surface: PairSurface, trail: Trail, limits: Limits, solver: Solver
+    objective: PairObjective, surface: PairSurface, trail: Trajectory, limits: Tolerances, solver: Solver
 ) -> list[Event]:
     """Return one event for each interior maximum of the loss along a branch; at a fold the fold is the event."""
     events = []

@@ -8,7 +8,7 @@ import numpy as np
 
 from saddlescope.errors import SettingsError
 from saddlescope.paths.result import Path
-from saddlescope.symmetry.actions import swap
+from saddlescope.units.actions import swap
 
 
 def _at_node(path: Path, t: float) -> dict[str, np.ndarray]:

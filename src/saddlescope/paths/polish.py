@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from saddlescope.numerics.continuation import Limits, settle
+from saddlescope.numerics.continuation import Tolerances, settle
 from saddlescope.numerics.newton import CONVERGED, ROUNDING, Iterate
 from saddlescope.numerics.spectrum import rounding_bound
 from saddlescope.numerics.tangent import Unconstrained
@@ -250,7 +250,7 @@ def _dense(
 
 
 def _matrix_free(
-    objective: PairObjective, mask: Array, at: Iterate, rounding: float, limits: Limits
+    objective: PairObjective, mask: Array, at: Iterate, rounding: float, limits: Tolerances
 ) -> tuple[Iterate, float]:
     """Take steps of conjugate gradients to the gradient's rounding; the decrease comes from the preconditioner."""
     if objective.factors is not None:
@@ -267,7 +267,7 @@ def _matrix_free(
 
 
 def polish_point(
-    objective: PairObjective, mask: Float[Array, " size"], settled: Iterate, limits: Limits, *, on_kinks: bool
+    objective: PairObjective, mask: Float[Array, " size"], settled: Iterate, limits: Tolerances, *, on_kinks: bool
 ) -> Polished:
     """Bring the gradient in the mirror plane to rounding, and decide whether the point is critical.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from saddlescope.html_repr import card
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.advice import advice
-from saddlescope.shown import card
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.neurons import Neurons
 
 
 @dataclass(frozen=True, kw_only=True)

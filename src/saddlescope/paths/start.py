@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from saddlescope.numerics.continuation import Limits, Solver, settle
+from saddlescope.numerics.continuation import Solver, Tolerances, settle
 from saddlescope.numerics.newton import DENSE_LIMIT
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective
@@ -22,7 +22,7 @@ FAR = 0.05
 LOWER, MOVED = 0.05, 1e-3
 
 
-def polish_start(objective: PairObjective, x: Array, limits: Limits, solver: Solver) -> Array:
+def polish_start(objective: PairObjective, x: Array, limits: Tolerances, solver: Solver) -> Array:
     """Return the minimum near x, found without any constraint; x itself when it is one already."""
     linear: Solver = "krylov" if solver == "krylov" or x.shape[0] > DENSE_LIMIT else "newton"
     if solver == "creased":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saddlescope.problem.networks import is_dense
+from saddlescope.models.mlp import is_dense
 from saddlescope.problem.problem import Problem
 
 # Data whose root mean square lies within this factor of one, either way, are taken in their own units.

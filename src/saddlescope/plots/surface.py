@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope.plots.canvas import ORANGE, RED, axes_or_new
-from saddlescope.study.surface import Surface
+from saddlescope.workflows.merge_surface import Surface
 
 
 def plot_surface(surface: Surface, axes: Axes | None = None) -> Axes:

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import is_dense
+from saddlescope.models.activations import activation
+from saddlescope.models.mlp import is_dense
 from saddlescope.problem.problem import Problem
 
 # A preactivation this small, relative to the layer's largest, lies on the kink: rounding decides its side.

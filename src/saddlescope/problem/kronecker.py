@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron
+from saddlescope.models.activations import activation
+from saddlescope.models.mlp import MLP
 from saddlescope.problem.problem import Chunk, Problem
 
 
@@ -44,10 +44,10 @@ def _chunk_factors(problem: Problem, theta: Array, chunk: Chunk) -> list[tuple[A
         slopes.append(slope(z))
         here = g(z) if k < network.depth - 1 else z
 
-    def sample_loss(out: Array, target: Array, weight: Array) -> Scalar:
-        return problem.sample_loss(out[None], target[None], weight[None])
+    def weighted_loss_sum(out: Array, target: Array, weight: Array) -> Scalar:
+        return problem.weighted_loss_sum(out[None], target[None], weight[None])
 
-    bend = jax.vmap(jax.hessian(sample_loss))(here, chunk.targets, chunk.weights)
+    bend = jax.vmap(jax.hessian(weighted_loss_sum))(here, chunk.targets, chunk.weights)
     back = jnp.broadcast_to(jnp.eye(network.widths[-1]), bend.shape)
     result: list[tuple[Array, Array]] = []
     for k in reversed(range(network.depth)):
@@ -74,19 +74,19 @@ def factors(problem: Problem, theta: Float[Array, " size"]) -> Factors:
     return tuple(result)
 
 
-def apply(network: Perceptron, layers: Factors, shift: Scalar, v: Float[Array, " size"]) -> Float[Array, " size"]:
+def apply(network: MLP, layers: Factors, shift: Scalar, v: Float[Array, " size"]) -> Float[Array, " size"]:
     """Return (factors + shift)^-1 v, layer by layer."""
     return _power(network, layers, shift, v, -1.0)
 
 
-def half_apply(
-    network: Perceptron, layers: Factors, shift: Scalar, v: Float[Array, " size"], *, inverse: bool = False
+def apply_inverse_sqrt(
+    network: MLP, layers: Factors, shift: Scalar, v: Float[Array, " size"], *, inverse: bool = False
 ) -> Float[Array, " size"]:
     """Return (factors + shift)^-1/2 v, or with ``inverse`` (factors + shift)^1/2 v."""
     return _power(network, layers, shift, v, 0.5 if inverse else -0.5)
 
 
-def _power(network: Perceptron, layers: Factors, shift: Scalar, v: Array, exponent: float) -> Array:
+def _power(network: MLP, layers: Factors, shift: Scalar, v: Array, exponent: float) -> Array:
     """Return (factors + shift)^exponent v, layer by layer."""
     pieces = network.layout.unflatten(v)
     done: dict[str, Array] = {}

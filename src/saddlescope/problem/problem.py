@@ -75,7 +75,7 @@ class Problem(eqx.Module):
         """Check that all fits and lay the data out in chunks.
 
         Args:
-            network: a `Perceptron`, a model of `from_torch`, `from_function`, ..., or an object of your own with
+            network: a `MLP`, a model of `from_torch`, `from_function`, ..., or an object of your own with
                 ``layout``, ``apply`` and ``layers`` (`models.units.Model`), which is tried here once.
             data: inputs with targets or labels.
             loss: a name or a function, see the class.
@@ -194,7 +194,7 @@ class Problem(eqx.Module):
                 return self._chunk_outputs(at, chunk)
 
             here, along = jax.jvp(outputs, (theta,), (v,))
-            slope = jax.grad(lambda out: self.sample_loss(out, chunk.targets, chunk.weights))
+            slope = jax.grad(lambda out: self.weighted_loss_sum(out, chunk.targets, chunk.weights))
             bend = jax.jvp(slope, (here,), (along,))[1]
             return jax.vjp(outputs, theta)[1](bend)[0]
 
@@ -260,17 +260,17 @@ class Problem(eqx.Module):
     def _chunk_outputs(self, theta: Array, chunk: "Chunk") -> Array:
         return self.network.apply(self.network.layout.unflatten(theta), chunk.inputs)
 
-    def sample_loss(self, outputs: Array, targets: Array, weights: Array) -> Scalar:
+    def weighted_loss_sum(self, outputs: Array, targets: Array, weights: Array) -> Scalar:
         """Return the weighted sum over samples of the scaled loss: these samples' part of the mean."""
         function: losses.Loss = losses.BY_NAME[self.loss] if isinstance(self.loss, str) else self.loss
         return self.scale * jnp.sum(weights * function(outputs, targets))
 
     def _chunk_loss(self, theta: Array, chunk: "Chunk") -> Scalar:
-        return self.sample_loss(self._chunk_outputs(theta, chunk), chunk.targets, chunk.weights)
+        return self.weighted_loss_sum(self._chunk_outputs(theta, chunk), chunk.targets, chunk.weights)
 
     def _shallow_hessian(self, theta: Array, chunk: "Chunk") -> Array:
         return shallow_hessian(
-            self.network, theta, chunk.inputs, lambda out: self.sample_loss(out, chunk.targets, chunk.weights)
+            self.network, theta, chunk.inputs, lambda out: self.weighted_loss_sum(out, chunk.targets, chunk.weights)
         )
 
     def add_chunks(self, term: Callable[["Chunk"], Any]) -> Any:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from saddlescope.problem.activations import activation
-from saddlescope.problem.networks import Perceptron, is_dense
+from saddlescope.models.activations import activation
+from saddlescope.models.mlp import MLP, is_dense
 
 # J is laid out for all samples of a chunk at once, up to so many numbers (32 MB), and so are its parts.
 NUMBERS = 2**22
@@ -27,7 +27,7 @@ def is_shallow(network: object, samples: int) -> bool:
 
 
 def shallow_hessian(
-    network: Perceptron,
+    network: MLP,
     theta: Float[Array, " size"],
     inputs: Float[Array, "samples inputs"],
     loss: Callable[[Float[Array, "samples outputs"]], Scalar],
@@ -87,7 +87,7 @@ def _jacobian(a: Array, rise: Array, x: Array, h: Array) -> Float[Array, "sample
     return jnp.concatenate([part.reshape(samples, outputs, -1) for part in parts], axis=2)
 
 
-def _places(network: Perceptron) -> tuple[np.ndarray, np.ndarray]:
+def _places(network: MLP) -> tuple[np.ndarray, np.ndarray]:
     """Return where the incoming (neurons, inputs and 1) and outgoing (outputs, neurons and 1) weights lie in theta."""
     places, start = [], 0
     for inputs, outputs in zip(network.widths[:-1], network.widths[1:], strict=True):

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from saddlescope.data.weights import load_weights, weights_notes
 from saddlescope.errors import SaddlescopeError
-from saddlescope.problem.weights import load_weights, weights_notes
 
 # What the writers of figures put into them, by suffix: the mark of their maker, and the end of a whole file.
 FIGURES = {".png": (b"Software\0saddlescope ", b"IEND"), ".pdf": (b"/Creator (saddlescope ", b"%%EOF"),

@@ -8,7 +8,7 @@ import numpy as np
 from saddlescope.errors import UNREADABLE, NeuronsError, RecordError
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.result import Event, Growth, Path, PathSettings, PermutationPoint, Start
-from saddlescope.symmetry.neurons import Neurons, Slice
+from saddlescope.units.neurons import Neurons, Slice
 
 FORMAT = (1, 0)
 

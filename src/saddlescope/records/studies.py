@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from saddlescope.data.weights import weights_notes
 from saddlescope.errors import RecordExistsError, StorageError, WeightsError
 from saddlescope.files import beside, foreign_entry, real, remove, require_room, write_file, writing
-from saddlescope.problem.weights import weights_notes
 from saddlescope.records.recognise import json_of, page
 from saddlescope.records.store import ARRAYS, DOCUMENT
 
-ASKED, TOLD, NETWORK = "asked.json", "study.json", "net.safetensors"
+SPEC_FILE, RESULT_FILE, NETWORK = "asked.json", "study.json", "net.safetensors"
 RUN = re.compile(r"(?:pair-\d+-\d+|closest)\.saddle")
 PART = re.compile(r"(?:pair-\d+-\d+|closest)\.(walk|certificate)\.json")
 # What a change of it is called, where the key alone does not say it.
@@ -40,23 +40,23 @@ def open_study(folder: Path, grounds: Mapping[str, Any], *, overwrite: bool) -> 
     place = real(folder)
     if not os.path.lexists(place):
         return _make(place, wanted, 1)
-    before = json_of(place / ASKED)
+    before = json_of(place / SPEC_FILE)
     reason = study_objection(place, before, wanted)
     if reason is not None:
         raise RecordExistsError(
             f"the output exists and is no study's ({reason})", name="out", value=folder, advice="Use another name"
         )
     changed = [name for name in wanted if before is None or before.get(name) != wanted[name]]
-    if not changed and not (overwrite and (place / TOLD).exists()):
+    if not changed and not (overwrite and (place / RESULT_FILE).exists()):
         return place
-    if set(os.listdir(place)) <= {ASKED}:  # made, but nothing was computed: nothing is lost
+    if set(os.listdir(place)) <= {SPEC_FILE}:  # made, but nothing was computed: nothing is lost
         return _make(place, wanted, 1)
     if not overwrite:
-        what = "the output holds another study" if before is not None else f"the study's {ASKED} is damaged"
+        what = "the output holds another study" if before is not None else f"the study's {SPEC_FILE} is damaged"
         told = ", ".join(str(WORDS.get(name, name)) for name in changed)
         raise RecordExistsError(what, name="changed", value=told, advice="Use another --out, or --overwrite")
     draft = beside(place, "next")
-    there = json_of(draft / ASKED) or {}
+    there = json_of(draft / SPEC_FILE) or {}
     # The former study, whose removal after the exchange of names was interrupted, has an edition that is not larger.
     edition = 1 + _edition(before)
     if _edition(there) == edition and all(there.get(name) == wanted[name] for name in wanted):
@@ -92,7 +92,7 @@ def _make(place: Path, wanted: Mapping[str, Any], edition: int) -> Path:
         what = f"the output's folder cannot be made ({error.strerror})"
         raise StorageError(what, name="out", value=place) from error
     content = {"kind": "study", "edition": edition, **wanted}
-    write_file(place / ASKED, json.dumps(content, indent=1) + "\n", "the study's settings")
+    write_file(place / SPEC_FILE, json.dumps(content, indent=1) + "\n", "the study's settings")
     return place
 
 
@@ -101,17 +101,17 @@ def study_objection(place: Path, before: Mapping[str, Any] | None, wanted: Mappi
     if not place.is_dir():
         return "not a folder"
     entries = os.listdir(place)
-    if entries and ASKED not in entries:
-        return f"there is no {ASKED} in it"
+    if entries and SPEC_FILE not in entries:
+        return f"there is no {SPEC_FILE} in it"
     known = set(wanted) - set(WORDS)
     if before is not None and not known <= set(before):
-        return f"{ASKED} is of something else"
-    found = foreign_entry(place, lambda name: name in (ASKED, TOLD, NETWORK) or _part(place / name))
+        return f"{SPEC_FILE} is of something else"
+    found = foreign_entry(place, lambda name: name in (SPEC_FILE, RESULT_FILE, NETWORK) or _part(place / name))
     if found is not None:
         return found
-    told = place / TOLD
+    told = place / RESULT_FILE
     if told.exists() and (json_of(told) or {"kind": "study"}).get("kind") != "study":
-        return f"{TOLD} is of something else"
+        return f"{RESULT_FILE} is of something else"
     if (place / NETWORK).exists() and not _network(place / NETWORK):
         return f"{NETWORK} is of something else"
     return None

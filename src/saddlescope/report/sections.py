@@ -14,8 +14,8 @@ import numpy as np
 from saddlescope.critical.result import Certificate
 from saddlescope.paths.mirror import position
 from saddlescope.paths.result import Path
-from saddlescope.study.parity import Parity
-from saddlescope.study.surface import Surface
+from saddlescope.workflows.exchange_spectrum import Parity
+from saddlescope.workflows.merge_surface import Surface
 
 # Positions of the slider, and neurons drawn at most: the pair first.
 FRAMES, DRAWN = 121, 40

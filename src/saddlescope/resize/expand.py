@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Float
 
 from saddlescope.arrays import Layout, Parameters, fingerprint, require_finite, to_numpy
+from saddlescope.data.data import teacher_data
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
 from saddlescope.models.contract import adapted, require_resizable, unwrapped, with_widths
 from saddlescope.precision import in_float64
-from saddlescope.problem.data import teacher_data
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.result import Expansion, Origin
-from saddlescope.symmetry.actions import split
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.actions import split
+from saddlescope.units.neurons import Neurons
 
 Shares = str | Mapping[tuple[int, int], Sequence[float]]
 
@@ -153,7 +153,7 @@ def expand(
     the loss has no penalty on the parameters**; with zero-type neurons only the function stays.
 
     Args:
-        network: a `Perceptron`, or a `Problem` of one.
+        network: a `MLP`, or a `Problem` of one.
         parameters: the small network's.
         widths: by hidden layer, from 1: the width to reach. Neurons that neither ``copies`` nor ``zero_type`` account
             for are copies of neurons drawn at random among those that ``copies`` does not name.

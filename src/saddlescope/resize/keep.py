@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from saddlescope.resize.absorb import Facts, Units
+from saddlescope.resize.reduction_rules import LayerFacts, Units
 from saddlescope.resize.result import Refusal
 
-Rule = Callable[[Units, Facts, float], Units]
+Rule = Callable[[Units, LayerFacts, float], Units]
 
 Loss = Callable[[Units], float]
 """What the outputs lose when the layer is as the state says, relative to their size; infinity if not finite."""
@@ -51,7 +51,7 @@ class Yardstick:
         return float(np.max(np.where(self.zero, at_zero, shares), initial=0.0))
 
 
-def kept(rule: Rule, units: Units, facts: Facts, tolerance: float, loss: Loss, allowed: float) -> Units:
+def kept(rule: Rule, units: Units, facts: LayerFacts, tolerance: float, loss: Loss, allowed: float) -> Units:
     """Return the layer after a rule, without those of its removals by which the outputs would lose too much.
 
     Args:

@@ -20,7 +20,7 @@ from saddlescope.counting.enumerate import surjections
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
 from saddlescope.resize.expand import assemble, root_mean_square, zero_sum
 from saddlescope.resize.result import Answer, ManifoldGraph, Membership, Subspace
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.neurons import Neurons
 
 # A residual up to so many times the tolerance leaves the answer open.
 BAND = 10.0

@@ -8,12 +8,19 @@ import numpy as np
 
 from saddlescope.arrays import Layout, Parameters, to_numpy
 from saddlescope.errors import SettingsError
-from saddlescope.resize.absorb import Facts, Units, drop_constant, drop_silent, merge_combinations, merge_copies
 from saddlescope.resize.keep import Loss, Rule, Yardstick, kept
+from saddlescope.resize.reduction_rules import (
+    LayerFacts,
+    Units,
+    drop_constant,
+    drop_silent,
+    merge_combinations,
+    merge_copies,
+)
 from saddlescope.resize.result import Removal
 from saddlescope.resize.twins import merge_twins
-from saddlescope.symmetry.actions import remove
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.actions import remove
+from saddlescope.units.neurons import Neurons
 
 # What is equal, or zero, entry by entry goes first, then what is so up to rounding, so that near copies do not stand
 # between exact ones.
@@ -52,7 +59,7 @@ def reduce_layer(
     numbers = tuple(range(neurons.count(own)))
     units = units_of(own, neurons, layer, numbers)
     if outputs is None:
-        units = apply_rules(units, Facts(), ((0.0, lambda _: 0.0),), tolerance)
+        units = apply_rules(units, LayerFacts(), ((0.0, lambda _: 0.0),), tolerance)
     else:
         wanted = _rows(outputs(own))
         yardstick = Yardstick.of(wanted, np.zeros(wanted.shape[1]))
@@ -60,7 +67,7 @@ def reduce_layer(
         def loss(state: Units) -> float:
             return yardstick.loss(_rows(outputs(written(own, neurons, state, erase=False))))
 
-        units = apply_rules(units, Facts(), steps_of(tolerance, yardstick, loss), tolerance)
+        units = apply_rules(units, LayerFacts(), steps_of(tolerance, yardstick, loss), tolerance)
     own = written(own, neurons, units, erase=False)
     for number in reversed(numbers):
         if number not in units.numbers:
@@ -96,7 +103,7 @@ def steps_of(tolerance: float, yardstick: Yardstick, loss: Loss) -> tuple[Step, 
     return (0.0, loss), *((step, bound) for step in (EXACT, tolerance) if step <= tolerance)
 
 
-def apply_rules(units: Units, facts: Facts, steps: Sequence[Step], allowed: float) -> Units:
+def apply_rules(units: Units, facts: LayerFacts, steps: Sequence[Step], allowed: float) -> Units:
     """Return the layer after all rules, again and again until none takes anything out."""
     rules: tuple[Rule, ...] = (
         drop_silent,
@@ -119,7 +126,7 @@ def apply_rules(units: Units, facts: Facts, steps: Sequence[Step], allowed: floa
             return replace(units, barred=frozenset())
 
 
-def _drop_never_active(units: Units, facts: Facts, tolerance: float) -> Units:
+def _drop_never_active(units: Units, facts: LayerFacts, tolerance: float) -> Units:
     """Take out rectified units that can never be active: no positive weight or bias, and inputs that are >= 0."""
     del tolerance
     if not (facts.rectifier and facts.nonnegative and facts.weights is not None):

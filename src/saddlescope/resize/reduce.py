@@ -12,16 +12,16 @@ import numpy as np
 
 from saddlescope.arrays import Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.errors import NonFiniteError, SettingsError
+from saddlescope.models.activations import activation as find_activation
+from saddlescope.models.mlp import MLP, require_dense
 from saddlescope.precision import float64, in_float64
-from saddlescope.problem.activations import activation as find_activation
-from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.problem.problem import Problem
-from saddlescope.resize.absorb import Facts, Units, canonical, relative_gaps, relative_lengths
 from saddlescope.resize.expand import measuring_inputs, outputs_of
 from saddlescope.resize.keep import Yardstick, kept
 from saddlescope.resize.one_layer import apply_rules, check_tolerance, steps_of, units_of, written
+from saddlescope.resize.reduction_rules import LayerFacts, Units, canonical, relative_gaps, relative_lengths
 from saddlescope.resize.result import Reduction, Refusal, Removal
-from saddlescope.symmetry.actions import remove
+from saddlescope.units.actions import remove
 
 # A distance or a loss beyond the tolerance, but within so many times it, leaves the answer open.
 BAND = 10.0
@@ -58,7 +58,7 @@ def reduce(
     place to go stay, and ``left`` says so; to make linear parts cancel, neurons may be written with opposite sign.
 
     Args:
-        network: a `Perceptron`, or a `Problem` of one.
+        network: a `MLP`, or a `Problem` of one.
         parameters: its parameters.
         inputs: where the outputs are measured; by default the problem's, or 256 standard-normal ones.
         tolerance: the most that an output may change, relative to its largest value on the inputs; and the relative
@@ -115,7 +115,7 @@ def reduce(
 class _Task:
     """What a reduction is given: network, data, the outputs to keep, and how much of them may go."""
 
-    network: Perceptron
+    network: MLP
     inputs: np.ndarray
     yardstick: Yardstick
     tolerance: float
@@ -141,7 +141,7 @@ class _Found:
     removed: tuple[Removal, ...]
 
 
-def _within(task: _Task, given: dict[str, np.ndarray]) -> tuple[_Found, Perceptron, dict[str, np.ndarray], np.ndarray]:
+def _within(task: _Task, given: dict[str, np.ndarray]) -> tuple[_Found, MLP, dict[str, np.ndarray], np.ndarray]:
     """Return what stays, the small network and its outputs, within the tolerance as the small network sums them up."""
     for share in SHARES[:-1]:
         found = _all_layers(replace(task, allowed=share * task.tolerance), given)
@@ -183,7 +183,7 @@ def _reduced_layer(task: _Task, parameters: dict[str, np.ndarray], layer: int, n
     def loss(units: Units) -> float:
         return task.loss(placed(units))
 
-    def dead(units: Units, facts: Facts, tolerance: float) -> Units:
+    def dead(units: Units, facts: LayerFacts, tolerance: float) -> Units:
         del facts, tolerance
         return _drop_dead(task, placed(units), units)
 
@@ -194,7 +194,7 @@ def _reduced_layer(task: _Task, parameters: dict[str, np.ndarray], layer: int, n
     return units
 
 
-def _cut(network: Perceptron, found: _Found) -> tuple[Perceptron, dict[str, np.ndarray]]:
+def _cut(network: MLP, found: _Found) -> tuple[MLP, dict[str, np.ndarray]]:
     """Return the network of just the units that stayed."""
     parameters: Any = found.parameters
     for layer, numbers in found.kept.items():
@@ -206,7 +206,7 @@ def _cut(network: Perceptron, found: _Found) -> tuple[Perceptron, dict[str, np.n
     return replace(network, widths=widths), to_numpy(parameters)
 
 
-def _rounding(network: Perceptron, parameters: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
+def _rounding(network: MLP, parameters: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
     """Return, by output, a bound of the rounding error of the outputs on the data, carried from layer to layer."""
     unit = 0.5 * np.finfo(float).eps
     here = np.asarray(inputs, dtype=np.float64)
@@ -226,7 +226,7 @@ def _rounding(network: Perceptron, parameters: dict[str, np.ndarray], inputs: np
     return np.nan_to_num(error, nan=np.inf, posinf=np.inf).max(axis=0)
 
 
-def _nearest_reduction(units: Units, facts: Facts, tolerance: float) -> float:
+def _nearest_reduction(units: Units, facts: LayerFacts, tolerance: float) -> float:
     """Return the smallest relative distance beyond the tolerance at which a rule would have taken a unit out."""
     vectors, _ = canonical(units, facts)
     pairs = np.triu_indices(len(vectors), 1)
@@ -239,7 +239,7 @@ def _nearest_reduction(units: Units, facts: Facts, tolerance: float) -> float:
     return float(values[values > tolerance].min(initial=np.inf)) if len(units.numbers) > 1 else float("inf")
 
 
-def _facts(network: Perceptron, layer: int) -> Facts:
+def _facts(network: MLP, layer: int) -> LayerFacts:
     """Return what the rules may use of a dense layer."""
     entry = find_activation(network.activation)
 
@@ -247,7 +247,7 @@ def _facts(network: Perceptron, layer: int) -> Facts:
         with float64():
             return np.asarray(entry.function(jnp.asarray(z, jnp.float64)))
 
-    facts = Facts(
+    facts = LayerFacts(
         function=values,
         parity=entry.parity,
         homogeneous=entry.homogeneous,
@@ -286,7 +286,7 @@ def _named(refused: Sequence[Refusal]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _idle(network: Perceptron, parameters: dict[str, np.ndarray], layer: int) -> tuple[str, ...]:
+def _idle(network: MLP, parameters: dict[str, np.ndarray], layer: int) -> tuple[str, ...]:
     """Say so when a layer's last neuron sends out nothing: a layer of width 0 does not exist."""
     if network.widths[layer] > 1 or network.neurons(layer).outgoing_vectors(parameters).any():
         return ()

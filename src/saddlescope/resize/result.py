@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from saddlescope.errors import NeuronsError, SettingsError
-from saddlescope.shown import card
+from saddlescope.html_repr import card
 
 Answer = Literal["yes", "no", "undecided"]
 

@@ -10,14 +10,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from saddlescope.resize.absorb import Facts, Units, cancels, canonical, relative_gaps, relative_lengths, spanning
+from saddlescope.resize.reduction_rules import (
+    LayerFacts,
+    Units,
+    cancels,
+    canonical,
+    relative_gaps,
+    relative_lengths,
+    spanning,
+)
 from saddlescope.resize.result import Removal
 
 # Up to so many classes of sign twins and single units, every choice of signs is tried.
 FLIPPED = 12
 
 
-def merge_twins(units: Units, facts: Facts, tolerance: float) -> Units:
+def merge_twins(units: Units, facts: LayerFacts, tolerance: float) -> Units:
     """Merge units with opposite incoming vectors, where the activation's parity makes that exact."""
     if facts.parity == "none" or (facts.parity != "odd" and facts.weights is None):
         return units
@@ -43,7 +51,7 @@ class _Twins:
     gap: float
 
 
-def _twins(units: Units, facts: Facts, tolerance: float) -> list[_Twins]:
+def _twins(units: Units, facts: LayerFacts, tolerance: float) -> list[_Twins]:
     """Return the pairs of sign twins, in order; each unit in at most one."""
     vectors, logs = canonical(units, facts)
     gaps = relative_gaps(vectors, -vectors)
@@ -95,7 +103,7 @@ def _merge_pairs(
     return replace(units, incoming=incoming, outgoing=outgoing).without(gone)
 
 
-def _merge_constant_twins(units: Units, facts: Facts, pairs: list[_Twins], tolerance: float) -> Units:
+def _merge_constant_twins(units: Units, facts: LayerFacts, pairs: list[_Twins], tolerance: float) -> Units:
     """Merge twins of g(-z) = 2 g(0) - g(z): the constant goes to the next bias, a constant unit, or vanishes."""
     plus, minus = _amplitudes(units, pairs)
     height = facts.at(0.0)
@@ -124,7 +132,7 @@ def _merge_constant_twins(units: Units, facts: Facts, pairs: list[_Twins], toler
     return _merge_pairs(units, pairs, sign=-1.0, into_bias=False)
 
 
-def _merge_linear_twins(units: Units, facts: Facts, pairs: list[_Twins], tolerance: float) -> Units:
+def _merge_linear_twins(units: Units, facts: LayerFacts, pairs: list[_Twins], tolerance: float) -> Units:
     """Merge twins of g(-z) = g(z) - c z: linear parts must cancel, or be carried by few of the twins."""
     slope = facts.at(1.0) - facts.at(-1.0)
     reach = facts.weights if facts.next_bias else units.incoming.shape[1]

@@ -16,6 +16,7 @@ from jaxtyping import Array, Scalar
 
 from saddlescope.arrays import Layout, Parameters, require_finite, to_numpy
 from saddlescope.errors import SettingsError
+from saddlescope.html_repr import card
 from saddlescope.numerics.newton import (
     DENSE_LIMIT,
     MAX_STEPS,
@@ -29,7 +30,6 @@ from saddlescope.numerics.tangent import ROUNDING_DOUBLE, Unconstrained
 from saddlescope.outcomes import Outcome
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
-from saddlescope.shown import card
 
 Progress = Callable[[int, int, str], None]
 

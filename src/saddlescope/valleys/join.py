@@ -14,10 +14,10 @@ from scipy.spatial.distance import cdist
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.models.mlp import MLP, require_dense
 from saddlescope.precision import in_float64
-from saddlescope.problem.networks import Perceptron, require_dense
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.actions import permute, split
+from saddlescope.units.actions import permute, split
 from saddlescope.valleys.moves import route_end, route_position
 from saddlescope.valleys.result import Join, Route
 from saddlescope.valleys.route import find_route
@@ -36,7 +36,7 @@ def join(
     first: Any,
     second: Any,
     *,
-    alike: float = ALIKE,
+    atol: float = ALIKE,
     points: int = POINTS,
     tolerance: float = TOLERANCE,
     progress: Progress | None = None,
@@ -52,7 +52,7 @@ def join(
         problem: a perceptron without spares, data and loss, without penalty.
         first: a parameter set, or what holds one as ``parameters``.
         second: the same, of a permuted copy.
-        alike: largest difference of matched parameters, as a share of the largest parameter.
+        atol: largest difference of matched parameters, as a share of the largest parameter.
         points: how many points of each segment are measured.
         tolerance: gradient norm up to which a point counts as critical.
         progress: called with segments done, all segments, and a message.
@@ -77,9 +77,9 @@ def join(
             "spare neurons are given to the hidden layers of a perceptron",
             name="network",
             value=network,
-            expected="a Perceptron with a hidden layer",
+            expected="a MLP with a hidden layer",
         )
-    orders = match(network, first, second, alike=alike)
+    orders = match(network, first, second, atol=atol)
     wide = wider(network)
     start = with_spares(network, _set_of(network, first), [0] * len(orders))
     goal = with_spares(network, _set_of(network, second), [order.index(0) for order in orders])
@@ -120,13 +120,13 @@ def join_position(found: Join, t: float) -> dict[str, np.ndarray]:
     return {name: (1.0 - here) * reached[name] + here * found.second[name] for name in reached}
 
 
-def wider(network: Perceptron) -> Perceptron:
+def wider(network: MLP) -> MLP:
     """Return the network with one neuron more in every hidden layer."""
     inner = tuple(width + 1 for width in network.widths[1:-1])
-    return Perceptron((network.widths[0], *inner, network.widths[-1]), network.activation, bias=network.bias)
+    return MLP((network.widths[0], *inner, network.widths[-1]), network.activation, bias=network.bias)
 
 
-def with_spares(network: Perceptron, parameters: Parameters, units: Sequence[int]) -> dict[str, np.ndarray]:
+def with_spares(network: MLP, parameters: Parameters, units: Sequence[int]) -> dict[str, np.ndarray]:
     """Return the parameters with one more neuron at the end of each hidden layer, whose outgoing vector is zero.
 
     Args:
@@ -143,7 +143,7 @@ def with_spares(network: Perceptron, parameters: Parameters, units: Sequence[int
     return to_numpy(result)
 
 
-def match(network: Perceptron, first: Any, second: Any, *, alike: float = ALIKE) -> tuple[tuple[int, ...], ...]:
+def match(network: MLP, first: Any, second: Any, *, atol: float = ALIKE) -> tuple[tuple[int, ...], ...]:
     """Return, for each hidden layer, the permutation that turns the first parameter set into the second.
 
     Neuron i of a layer of the second is neuron order[i] of the first: ``permute(first, neurons, order)``, layer by
@@ -156,18 +156,18 @@ def match(network: Perceptron, first: Any, second: Any, *, alike: float = ALIKE)
         network: of both.
         first: a parameter set, or what holds one as ``parameters``.
         second: the same.
-        alike: largest difference of matched parameters, as a share of the largest parameter.
+        atol: largest difference of matched parameters, as a share of the largest parameter.
 
     Raises:
         NeuronsError: no permutation was found under which all parameters agree.
-        SettingsError: ``alike`` is negative or not a number.
+        SettingsError: ``atol`` is negative or not a number.
         ShapeError: parameters that do not fit the network.
         NonFiniteError: NaN or infinity among the parameters.
     """
-    if not alike >= 0.0:
-        raise SettingsError("not a tolerance", name="alike", value=alike, expected="0 or more")
+    if not atol >= 0.0:
+        raise SettingsError("not a tolerance", name="atol", value=atol, expected="0 or more")
     mine, theirs = _set_of(network, first), _set_of(network, second)
-    allowed = alike * max(float(np.max(np.abs(value))) for value in theirs.values())
+    allowed = atol * max(float(np.max(np.abs(value))) for value in theirs.values())
     orders = [np.arange(width) for width in network.widths[1:-1]]
     here, gap = mine, np.inf
     for sweep in range(SWEEPS):
@@ -222,7 +222,7 @@ def _gap(one: Parameters, other: Parameters) -> float:
     return max(float(np.max(np.abs(one[name] - other[name]))) for name in one)
 
 
-def _set_of(network: Perceptron, given: Any) -> dict[str, np.ndarray]:
+def _set_of(network: MLP, given: Any) -> dict[str, np.ndarray]:
     """Return a parameter set in the network's order, in float64."""
     parameters = getattr(given, "parameters", given)
     network.check(parameters)

@@ -13,7 +13,7 @@ import numpy as np
 
 from saddlescope.arrays import Layout, Parameters, to_numpy
 from saddlescope.errors import SettingsError
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.units.neurons import Neurons
 from saddlescope.valleys.result import Move, MoveKind, Route
 
 ZERO, SUM = -1, -2
@@ -21,16 +21,16 @@ ZERO, SUM = -1, -2
 
 
 @dataclass(frozen=True)
-class Holdings:
+class TokenState:
     """Whose incoming and whose outgoing vector of the start each neuron holds (or `ZERO`, or `SUM`)."""
 
     incoming: np.ndarray
     outgoing: np.ndarray
 
     @staticmethod
-    def at_start(count: int) -> "Holdings":
+    def at_start(count: int) -> "TokenState":
         """Return the start: every neuron holds its own."""
-        return Holdings(np.arange(count), np.arange(count))
+        return TokenState(np.arange(count), np.arange(count))
 
 
 class Change(NamedTuple):
@@ -53,15 +53,15 @@ def _update(incoming: np.ndarray, outgoing: np.ndarray, move: Move, route: Route
         outgoing[move.neuron] = ZERO
 
 
-def replay(route: Route, moves: int | None = None) -> Holdings:
+def replay(route: Route, moves: int | None = None) -> TokenState:
     """Return what the neurons hold after the first ``moves`` moves of a route (None: all)."""
-    start = Holdings.at_start(len(route.permutation))
+    start = TokenState.at_start(len(route.permutation))
     for move in route.moves[:moves]:
         _update(start.incoming, start.outgoing, move, route)
     return start
 
 
-class Places:
+class RouteGeometry:
     """A route's start, flattened, and where each neuron's entries lie in it.
 
     Raises:
@@ -83,7 +83,7 @@ class Places:
         rows[codes == SUM] = self.flat[self.outgoing[l]] + self.flat[self.outgoing[m]]
         return rows
 
-    def at(self, held: Holdings) -> np.ndarray:
+    def at(self, held: TokenState) -> np.ndarray:
         """Return the flattened parameters of neurons that hold what ``held`` says."""
         flat = self.flat.copy()
         moved = np.flatnonzero(held.incoming != np.arange(len(held.incoming)))
@@ -93,7 +93,7 @@ class Places:
         return flat
 
 
-def _changes(route: Route, places: Places, held: Holdings, moves: Iterable[Move]) -> Iterator[Change]:
+def _changes(route: Route, places: RouteGeometry, held: TokenState, moves: Iterable[Move]) -> Iterator[Change]:
     incoming, outgoing = held.incoming.copy(), held.outgoing.copy()
     for move in moves:
         if move.kind is MoveKind.WALK:
@@ -108,9 +108,9 @@ def _changes(route: Route, places: Places, held: Holdings, moves: Iterable[Move]
             yield Change(places.outgoing[units].ravel(), before.ravel(), places.sent(outgoing[units]).ravel())
 
 
-def changes(route: Route, places: Places) -> Iterator[Change]:
+def changes(route: Route, places: RouteGeometry) -> Iterator[Change]:
     """Yield the segments of a route, one after the other: a pass over a walk of any length in constant memory."""
-    yield from _changes(route, places, Holdings.at_start(len(route.permutation)), route.moves)
+    yield from _changes(route, places, TokenState.at_start(len(route.permutation)), route.moves)
 
 
 def route_position(route: Route, t: float) -> dict[str, np.ndarray]:
@@ -128,7 +128,7 @@ def route_position(route: Route, t: float) -> dict[str, np.ndarray]:
     """
     if not 0.0 <= t <= 1.0:
         raise SettingsError("time outside the path", name="t", value=t, expected="0 <= t <= 1")
-    places = Places(route.start, route.neurons, route.pair)
+    places = RouteGeometry(route.start, route.neurons, route.pair)
     whole = min(int(t * route.segments), route.segments - 1)
     if route.segments == 0:
         return places.layout.unflatten_numpy(places.flat)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from saddlescope.shown import card
-from saddlescope.symmetry.neurons import Neurons
+from saddlescope.html_repr import card
+from saddlescope.units.neurons import Neurons
 
 
 class MoveKind(StrEnum):
@@ -56,7 +56,7 @@ class Route:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scan:
+class Measurements:
     """What was measured along a path: row s belongs to segment s, its columns to equally spaced points, the end last.
 
     ``output_deviations`` are the largest |f - f at the start| over samples and outputs. A segment is ``critical`` if
@@ -110,7 +110,7 @@ class Walk:
 
     layer: int | None
     route: Route
-    scan: Scan
+    scan: Measurements
     seconds: float
 
     @property
@@ -161,7 +161,7 @@ class Join:
     routes: tuple[Route, ...]
     second: dict[str, np.ndarray]
     gap: float
-    scan: Scan
+    scan: Measurements
     seconds: float
 
     @property

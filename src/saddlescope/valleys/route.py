@@ -32,8 +32,8 @@ import numpy as np
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import NeuronsError
-from saddlescope.symmetry.neurons import Neurons
-from saddlescope.valleys.moves import Places
+from saddlescope.units.neurons import Neurons
+from saddlescope.valleys.moves import RouteGeometry
 from saddlescope.valleys.result import Move, MoveKind, Route
 
 
@@ -62,7 +62,7 @@ def find_route(parameters: Parameters, neurons: Neurons, pair: tuple[int, int], 
     order = _permutation(permutation, count)
     l, m = (int(unit) for unit in pair)
     neurons.check_pair(start, l, m)
-    places = Places(start, neurons, (l, m))
+    places = RouteGeometry(start, neurons, (l, m))
     gap = np.abs(places.flat[places.incoming[l]] - places.flat[places.incoming[m]])
     if np.any(gap > 0.0):
         raise NeuronsError(
@@ -70,7 +70,7 @@ def find_route(parameters: Parameters, neurons: Neurons, pair: tuple[int, int], 
             name="largest difference",
             value=float(gap.max()),
             expected="0",
-            advice="Merge them and lift the result (symmetry.actions), if they are equal up to rounding",
+            advice="Merge them and lift the result (units.actions), if they are equal up to rounding",
         )
     sent = places.sent(np.arange(count))
     moves = _moves(order, (l, m), silent=~np.any(sent != 0.0, axis=1), alike=bool(np.all(sent[l] == sent[m])))

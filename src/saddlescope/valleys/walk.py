@@ -20,9 +20,9 @@ from saddlescope.errors import SettingsError
 from saddlescope.models.contract import layer_number
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
-from saddlescope.symmetry.neurons import Neurons
-from saddlescope.valleys.moves import Change, Places, changes
-from saddlescope.valleys.result import Route, Scan, Walk
+from saddlescope.units.neurons import Neurons
+from saddlescope.valleys.moves import Change, RouteGeometry, changes
+from saddlescope.valleys.result import Measurements, Route, Walk
 from saddlescope.valleys.route import find_route
 
 Progress = Callable[[int, int, str], None]
@@ -129,7 +129,7 @@ def measure(
     points: int = POINTS,
     tolerance: float = TOLERANCE,
     progress: Progress | None = None,
-) -> Scan:
+) -> Measurements:
     """Return loss, gradient norm and change of the outputs along routes of which each starts where the one before ends.
 
     One pass: memory is a few copies of the parameters, whatever the number of segments. Needs float64 (`precision`).
@@ -161,7 +161,7 @@ def measure(
         whole = Block(jnp.arange(last.shape[0])[None], theta[None], last[None], jnp.ones(1, bool))
         rows.append(np.asarray(_pass(problem, theta, reference, whole, fractions)[1]))
     table = np.concatenate([*rows, np.zeros((0, points, 3))])
-    return Scan(
+    return Measurements(
         loss=float(start[0]),
         gradient_norm=float(start[1]),
         largest_output=float(jnp.max(jnp.abs(reference))),
@@ -210,7 +210,7 @@ def _width(route: Route) -> int:
 
 def _stream(routes: Iterable[Route]) -> Iterator[Change]:
     for route in routes:
-        yield from changes(route, Places(route.start, route.neurons, route.pair))
+        yield from changes(route, RouteGeometry(route.start, route.neurons, route.pair))
 
 
 @eqx.filter_jit

@@ -1,0 +1,1 @@
+"""The two papers: statements, claims, experiments each with its figure, and what runs them."""

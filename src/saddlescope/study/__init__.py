@@ -1,1 +1,0 @@
-"""Experiments put together from training, paths and what follows."""

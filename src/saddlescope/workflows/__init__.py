@@ -1,0 +1,1 @@
+"""What is put together from training, paths and what follows: demonstrations, passes, shrinking, studies."""
