@@ -18,10 +18,10 @@ HERE = Path(__file__).parent
 # Public beside the names of `saddlescope` itself: all that these modules define without an underscore.
 FURTHER = {
     "Counting": ["counting.closed_form", "counting.enumerate", "counting.regimes"],
-    "Data": ["problem.sources"],
-    "Results": ["critical.result", "paths.result", "valleys.result", "resize.result", "training.train"],
+    "Data": ["data.data", "data.sources"],
+    "Results": ["critical.result", "paths.result", "valleys.result", "resize.result", "training.train", "workflows.shrunk"],
     "Plots": ["plots.path", "plots.neurons", "plots.spectrum", "plots.surface", "plots.walk", "plots.regimes"],
-    "Around a permutation point": ["study.surface", "study.parity"],
+    "Around a permutation point": ["workflows.merge_surface", "workflows.exchange_spectrum"],
     "Errors": ["errors"],
 }
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saddlescope import counting as counting
+    from saddlescope import data as data
     from saddlescope.critical.along import certify_along as certify_along
     from saddlescope.critical.certify import certify as certify
     from saddlescope.critical.lifted import lifted_signs as lifted_signs
     from saddlescope.critical.proof import Proof as Proof
     from saddlescope.critical.proof import prove as prove
     from saddlescope.critical.result import Certificate as Certificate
-    from saddlescope.data import sources as data  # noqa: F401
     from saddlescope.data.data import Data as Data
     from saddlescope.data.weights import load_weights as load_weights
     from saddlescope.data.weights import save_weights as save_weights
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
     from saddlescope.workflows.higher_order import merge_recursively as merge_recursively
     from saddlescope.workflows.lowest import LowestPass as LowestPass
     from saddlescope.workflows.lowest import lowest_point as lowest_point
-    from saddlescope.workflows.shrink import ShrinkSettings as ShrinkSettings
-    from saddlescope.workflows.shrink import Shrunk as Shrunk
     from saddlescope.workflows.shrink import shrink as shrink
+    from saddlescope.workflows.shrunk import ShrinkSettings as ShrinkSettings
+    from saddlescope.workflows.shrunk import Shrunk as Shrunk
 
 __version__ = "0.1.0"
 
@@ -75,8 +75,8 @@ _MODULES = {"counting": "saddlescope.counting", "data": "saddlescope.data"}
 _HOMES = {
     "run_claims": "saddlescope.papers.claims",
     "shrink": "saddlescope.workflows.shrink",
-    "ShrinkSettings": "saddlescope.workflows.shrink",
-    "Shrunk": "saddlescope.workflows.shrink",
+    "ShrinkSettings": "saddlescope.workflows.shrunk",
+    "Shrunk": "saddlescope.workflows.shrunk",
     "lowest_point": "saddlescope.workflows.lowest",
     "LowestPass": "saddlescope.workflows.lowest",
     "expand": "saddlescope.resize.expand",

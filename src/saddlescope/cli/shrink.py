@@ -12,7 +12,7 @@ from saddlescope.errors import SettingsError
 
 if TYPE_CHECKING:
     from saddlescope.cli.console import Summary
-    from saddlescope.workflows.shrink import ShrinkStep, Shrunk
+    from saddlescope.workflows.shrunk import ShrinkStep, Shrunk
 
 
 def shrink(
@@ -96,8 +96,8 @@ def shrink(
     from saddlescope.cli.console import show
     from saddlescope.data.weights import save_weights
     from saddlescope.records.schema import plain
-    from saddlescope.workflows.shrink import ShrinkSettings
     from saddlescope.workflows.shrink import shrink as run
+    from saddlescope.workflows.shrunk import ShrinkSettings
 
     settings = ShrinkSettings(
         candidates=candidates, screen=screen, max_iterations=max_iterations, finish=finish, tolerance=tolerance

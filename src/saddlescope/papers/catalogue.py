@@ -1,4 +1,4 @@
-"""The experiments by name. To add one: a file in study with ``EXPERIMENT``, one in plots with ``draw``, a line here."""
+"""The experiments by name. To add one: a file with ``EXPERIMENT``, one with ``draw``, a line here."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -10,7 +10,7 @@ from saddlescope.papers.experiment import Experiment
 Draw = Callable[[Mapping[str, Any]], Any]
 """From results by task name to a matplotlib Figure."""
 
-# Name on the command line: the module in study that holds the frozen ``EXPERIMENT`` and the one in plots that holds
+# Name on the command line: the module that holds the frozen ``EXPERIMENT``, and the one that holds
 # ``draw(results) -> Figure``. A module with several experiments names them: "module:EXPERIMENT_OF_THIS_NAME".
 CATALOGUE = {
     "toy-paths": ("toy_experiment", "toy_figure"),
@@ -34,10 +34,10 @@ def find(name: str) -> tuple[Experiment, Draw]:
     """
     if name not in CATALOGUE:
         raise SettingsError("no such experiment", name="name", value=name, expected=", ".join(CATALOGUE))
-    study, plots = CATALOGUE[name]
-    return _member("study", study, "EXPERIMENT"), _member("plots", plots, "draw")
+    experiment, figure = CATALOGUE[name]
+    return _member(experiment, "EXPERIMENT"), _member(figure, "draw")
 
 
-def _member(package: str, place: str, usual: str) -> Any:
+def _member(place: str, usual: str) -> Any:
     module, _, member = place.partition(":")
-    return getattr(import_module(f"saddlescope.{package}.{module}"), member or usual)
+    return getattr(import_module(f"saddlescope.papers.{module}"), member or usual)
