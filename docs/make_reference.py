@@ -19,7 +19,14 @@ HERE = Path(__file__).parent
 FURTHER = {
     "Counting": ["counting.closed_form", "counting.enumerate", "counting.regimes"],
     "Data": ["data.data", "data.sources"],
-    "Results": ["critical.result", "paths.result", "valleys.result", "resize.result", "training.train", "workflows.shrunk"],
+    "Results": [
+        "critical.result",
+        "paths.result",
+        "valleys.result",
+        "resize.result",
+        "training.train",
+        "workflows.shrunk",
+    ],
     "Plots": ["plots.path", "plots.neurons", "plots.spectrum", "plots.surface", "plots.walk", "plots.regimes"],
     "Around a permutation point": ["workflows.merge_surface", "workflows.exchange_spectrum"],
     "Errors": ["errors"],

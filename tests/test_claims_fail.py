@@ -10,7 +10,7 @@ import pytest
 
 from saddlescope.critical.along import Along
 from saddlescope.outcomes import Outcome
-from saddlescope.papers import claims_counts, claims_points, claims_ways
+from saddlescope.papers import claims_counts, claims_paths, claims_points
 from saddlescope.papers.claims import STATEMENTS, find_statement, judge, run_claims
 from saddlescope.papers.samples import Case, critical_case, lifted_case, minimum_case, with_copies
 from saddlescope.paths.result import Path
@@ -150,7 +150,7 @@ WRONG_FORMULAS = {
         lambda *given: 2 * claims_counts.Fraction(1, 1) * RIGHT_SHARE(*given),
     ),
     "expansion-keeps-the-function": (
-        claims_ways,
+        claims_paths,
         "sample",
         lambda *given, **options: {name: 1.001 * value for name, value in sample(*given, **options).items()},
     ),

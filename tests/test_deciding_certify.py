@@ -277,7 +277,7 @@ def ring(low: float, high: float, centre: np.ndarray):
 @pytest.mark.parametrize(("low", "high", "is_read"), [(3e-10, 3e-9, 1), (3e2, 3e3, 1), (3, 30, 1), (5e4, 1e9, 0)])
 def test_random_points_lie_at_every_scale_from_a_billionth_to_a_thousand(low, high, is_read):
     x = np.zeros(40)
-    left = exchange.unread(ring(low, high, x), x, np.ones(40, bool))
+    left = exchange.structurally_unused(ring(low, high, x), x, np.ones(40, bool))
     assert left.all() if not is_read else left.sum() < 20
 
 
@@ -285,7 +285,7 @@ def test_random_points_lie_at_every_scale_from_a_billionth_to_a_thousand(low, hi
 def test_between_kinks_points_stay_within_a_ten_millionth(low, fewest, most):
     """Relative to the entry plus the usual one: here 1 + 1, so twice 1e-7 times a normal number."""
     x = np.ones(40)
-    left = exchange.unread(ring(2 * low, np.inf, x), x, np.ones(40, bool), kinked=True)
+    left = exchange.structurally_unused(ring(2 * low, np.inf, x), x, np.ones(40, bool), kinked=True)
     assert fewest <= 40 - left.sum() <= most
 
 
@@ -296,7 +296,7 @@ def test_what_is_read_moves_by_a_tenth_while_others_are_tried():
         seen.append(x[1:] - 1.0)
         return 0.0, np.zeros(len(x))
 
-    assert exchange.unread(evaluate, np.ones(41), np.arange(41) == 0).tolist() == [True] + [False] * 40
+    assert exchange.structurally_unused(evaluate, np.ones(41), np.arange(41) == 0).tolist() == [True] + [False] * 40
     assert np.std(np.concatenate(seen)) == pytest.approx(0.2, rel=0.15)  # 0.1 (|x| + the usual)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlescope.critical import certify, proof, refine, scene, signs, symmetric, twins, words
+from saddlescope.critical import certify, decomposition, inertia, proof, refine, symmetric, twins, verdict
 from saddlescope.critical.exchange import Coupling
 from saddlescope.critical.flat import NullSpace
 from saddlescope.critical.result import Flat, Group, Inertia, Kind
@@ -64,7 +64,7 @@ def test_kinds_that_do_not_vanish_are_left_out_with_a_reason():
     rows = np.eye(4)[[1, 2, 3]]
     null = NullSpace(rows, {"unused": 1, "scaling": 1, "softmax shift": 1}, ("before",))
     zeros = np.zeros((4, 4))
-    after, found = signs._dense(hessian, null, rounding, zeros, np.ones(4), np.zeros(4))
+    after, found = inertia._dense(hessian, null, rounding, zeros, np.ones(4), np.zeros(4))
     assert after.counts == {"unused": 1, "softmax shift": 1}
     assert np.array_equal(after.rows, rows[[0, 2]])
     assert after.reasons[0] == "before"
@@ -78,25 +78,25 @@ def test_the_gradient_bounds_what_a_claimed_direction_may_miss_by():
     null, zeros = NullSpace(np.array([[0.0, 1.0]]), {"scaling": 1}, ()), np.zeros((2, 2))
     for size, kept in ((0.126, True), (0.124, False)):
         gradient = size * 2.0**-10 * np.array([0.6, 0.8])
-        assert bool(signs._dense(hessian, null, rounding, zeros, np.ones(2), gradient)[0].counts) is kept
-        assert bool(signs._dense(hessian, null, rounding, zeros, np.full(2, 2.0), gradient / 2)[0].counts) is kept
+        assert bool(inertia._dense(hessian, null, rounding, zeros, np.ones(2), gradient)[0].counts) is kept
+        assert bool(inertia._dense(hessian, null, rounding, zeros, np.full(2, 2.0), gradient / 2)[0].counts) is kept
         drift = size * 2.0**-10 * np.diag([1.0, 0.0])
-        assert bool(signs._dense(hessian, null, rounding, drift, np.ones(2), np.zeros(2))[0].counts) is kept
+        assert bool(inertia._dense(hessian, null, rounding, drift, np.ones(2), np.zeros(2))[0].counts) is kept
 
 
 def test_at_eight_times_the_gradient_itself_a_claimed_direction_is_flat():
     null, zeros = NullSpace(np.array([[0.0, 1.0]]), {"scaling": 1}, ()), np.zeros((2, 2))
-    assert signs._dense(np.eye(2), null, zeros, zeros, np.ones(2), np.array([0.125, 0.0]))[0].counts
+    assert inertia._dense(np.eye(2), null, zeros, zeros, np.ones(2), np.array([0.125, 0.0]))[0].counts
 
 
 def test_ranges_meet_where_all_methods_allow():
-    found = signs.Signs({"a": ((1, 4), (0, 3)), "b": ((2, 5), (1, 2))}, (), (), 0.0, 0.0, None, 0, ())
+    found = inertia.Signs({"a": ((1, 4), (0, 3)), "b": ((2, 5), (1, 2))}, (), (), 0.0, 0.0, None, 0, ())
     assert (found.index, found.nullity) == ((2, 4), (1, 2))
 
 
 def test_the_largest_residual_of_each_kind_counts():
     null = NullSpace(np.eye(4)[:3], {"unused": 2, "scaling": 1}, ())
-    assert signs._by_count(null, [1.0, 3.0, 2.0]) == {"unused": 3.0, "scaling": 2.0}
+    assert inertia._by_count(null, [1.0, 3.0, 2.0]) == {"unused": 3.0, "scaling": 2.0}
 
 
 # The point, taken apart.
@@ -115,7 +115,7 @@ def test_the_largest_residual_of_each_kind_counts():
     ],
 )
 def test_a_share_has_a_sign_beyond_1e_12_and_the_misfit_of_the_largest(shares, gap, fine):
-    assert scene._have_signs(shares, gap) is fine
+    assert decomposition._have_signs(shares, gap) is fine
 
 
 def test_terms_of_preactivations_are_bounded_layer_by_layer():
@@ -125,7 +125,7 @@ def test_terms_of_preactivations_are_bounded_layer_by_layer():
         "0.bias": np.array([-10.0, 1.0]),
         "2.weight": np.array([[1.0, -1.0]]),
     }
-    found = scene._largest_terms(problem, parameters)  # type: ignore[arg-type]
+    found = decomposition._largest_terms(problem, parameters)  # type: ignore[arg-type]
     assert found == [3 + 2 + 10, (3 + 2 + 10) + (6 + 1 + 1)]
 
 
@@ -138,7 +138,7 @@ def test_only_the_last_layer_of_a_softmax_has_a_shift_and_only_the_first_sees_re
         ("mse", 2, False, False),
     ):
         problem: Any = SimpleNamespace(network=MLP((2, 2, 2, 3), "tanh"), loss=loss)
-        found = scene.with_null(coupling, problem, np.zeros(21), layer, 0, relations)
+        found = decomposition.with_null(coupling, problem, np.zeros(21), layer, 0, relations)
         assert set(found.outgoing_null) == ({"softmax shift"} if shift else set())
         assert set(found.incoming_null) == ({"collinear inputs"} if first else set())
         if shift:
@@ -152,13 +152,13 @@ def test_what_g_and_b_change_on_the_way_is_added_to_their_errors():
     def again(x: np.ndarray) -> Coupling:
         return coupling._replace(g=coupling.g - (x[0] - 1.0), b=coupling.b * x[0])
 
-    found = scene.drifting(coupling, point, again)
+    found = decomposition.drifting(coupling, point, again)
     assert np.array_equal(found.g_error, np.full((2, 2), 0.5 + 4 * 0.5))
     assert np.array_equal(found.b_error, 0.25 + 4 * 0.5 * np.eye(2))
     point.way = np.zeros(1)
-    assert scene.drifting(coupling, point, again) is coupling
+    assert decomposition.drifting(coupling, point, again) is coupling
     point.way, point.factor = np.ones(1), 0.0
-    assert scene.drifting(coupling, point, again) is coupling
+    assert decomposition.drifting(coupling, point, again) is coupling
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_point_is_critical_if_next_to_nothing_of_the_loss_is_left(changes, tol
 
 
 def judged(methods, *, flat=(), zero=False, critical=True, on_kink=None, none=False, distance=0.0):
-    found = signs.Signs(methods, (), flat, 0.0, 0.0, None, 0, ())
+    found = inertia.Signs(methods, (), flat, 0.0, 0.0, None, 0, ())
     return certify._judge(
         certify._Findings(reading(distance=distance), None if none else found, on_kink, critical, zero, (), None), 9
     )
@@ -439,16 +439,16 @@ def test_without_a_matrix_rounding_and_drift_are_the_largest_on_the_lowest_two_v
 def test_methods_whose_ranges_touch_do_not_disagree():
     one = ((1, 2), (0, 3))
     for other in (((2, 4), (3, 3)), ((0, 1), (0, 0))):
-        assert words.disagreement({"dense": one, "exchange": other}) is None
+        assert verdict.disagreement({"dense": one, "exchange": other}) is None
     for other in (((3, 4), (3, 3)), ((0, 0), (0, 0)), ((1, 2), (4, 4))):
-        assert "disagree" in str(words.disagreement({"dense": one, "exchange": other, "closed": one}))
-        assert "disagree" in str(words.disagreement({"dense": one, "exchange": one, "closed": other}))
+        assert "disagree" in str(verdict.disagreement({"dense": one, "exchange": other, "closed": one}))
+        assert "disagree" in str(verdict.disagreement({"dense": one, "exchange": one, "closed": other}))
 
 
 def test_one_eigenvalue_lies_and_two_lie():
-    assert words.verdict(Inertia(0, 0, 5, 1), global_minimum=False)[1] == [
+    assert verdict.verdict(Inertia(0, 0, 5, 1), global_minimum=False)[1] == [
         "1 eigenvalue lies within the bound around 0: no sign"
     ]
-    assert words.verdict(Inertia(0, 0, 5, 2), global_minimum=False)[1] == [
+    assert verdict.verdict(Inertia(0, 0, 5, 2), global_minimum=False)[1] == [
         "2 eigenvalues lie within the bound around 0: no sign"
     ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from references.critical_networks import ACTIVATIONS, copied, coupling, critical, problem_of, with_residual
 from saddlescope.arrays import Layout
 from saddlescope.critical.decomposition import antisymmetric, coupling_of, scene_of
-from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs, unread
+from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs, structurally_unused
 from saddlescope.critical.groups import CLOSE
 from saddlescope.critical.refine import refine_dense
 from saddlescope.data.data import Data
@@ -212,7 +212,7 @@ def test_entries_are_unread_only_if_the_loss_is_the_same_without_them() -> None:
         return float(np.minimum(x[:2] ** 2, 1).sum()), np.append(np.where(near, 2 * x[:2], 0.0), 0.0)
 
     def found(*dead: bool) -> list[bool]:
-        return unread(evaluate, np.array([5.0, 0.5, 3.0]), np.array(dead)).tolist()
+        return structurally_unused(evaluate, np.array([5.0, 0.5, 3.0]), np.array(dead)).tolist()
 
     assert found(False, False, False) == [False, False, False]
     assert found(False, False, True) == [False, False, True]

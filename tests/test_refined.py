@@ -20,7 +20,7 @@ from references.critical_networks import (
     with_residual,
 )
 from saddlescope.critical.certify import certify
-from saddlescope.critical.exchange import unread
+from saddlescope.critical.exchange import structurally_unused
 from saddlescope.critical.flat import dependent_inputs, null_space
 from saddlescope.critical.inertia import CONSTANT, WHY
 from saddlescope.critical.result import Certificate, Kind
@@ -311,7 +311,7 @@ def test_entries_that_are_unread_one_by_one_are_not_unread_together() -> None:
     def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
         return float(x[0] * x[1]), np.array([x[1], x[0], 0.0])
 
-    assert unread(evaluate, np.zeros(3), np.ones(3, bool)).tolist() == [False, False, True]
+    assert structurally_unused(evaluate, np.zeros(3), np.ones(3, bool)).tolist() == [False, False, True]
 
 
 def test_a_residual_of_many_roundings_is_not_zero_and_one_of_rounding_is() -> None:
