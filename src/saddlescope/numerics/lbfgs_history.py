@@ -4,14 +4,18 @@ A limited-memory BFGS matrix (Nocedal 1980) built from the directions of conjuga
 2000, on top of another preconditioner. Along a path hundreds of solves follow each other whose Hessians hardly differ:
 what one of them learnt of the stiff and the flat directions serves the next. Only the speed of a solve depends on it,
 never its result, so that single precision is enough.
+
+The matrix is applied in its compact form (Byrd, Nocedal, Schnabel 1994): with S of the directions, Y of their images
+and the upper triangle R of S'Y in order of age, the two loops over the pairs are two products with the inverse of R
+between four with S and Y. That inverse gains a column with every pair and loses its first row and column with the
+oldest, so that nothing is ever solved, and nothing is sequential.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int, Scalar
+from jaxtyping import Array, Float, Float32, Int, Scalar
 
 from saddlescope.numerics.tangent import Vector
 
@@ -20,53 +24,46 @@ SLOTS, NUMBERS = 400, 2**23
 
 
 class LBFGSHistory(NamedTuple):
-    """A ring of unit directions s, their images y = H s and 1 / (s.y), 0 where that curvature is not to be trusted."""
+    """A ring of unit directions s and their images y = H s; pairs whose curvature is not to be trusted are zero."""
 
     directions: Float32[Array, "slots size"]
     images: Float32[Array, "slots size"]
-    inverses: Float32[Array, " slots"]
+    curvatures: Float[Array, " slots"]  # s.y, 0 for pairs that are not trusted
+    inverse: Float[Array, "slots slots"]  # of the triangle of s_i.y_j, i no younger than j: row and column by slot
     filled: Int[Array, ""]  # pairs ever kept: the ring holds the last of them
 
 
 def empty(size: int) -> LBFGSHistory:
-    """Return a memory with nothing in it, for vectors of this size."""
+    """Return a history with nothing in it, for vectors of this size."""
     slots = max(1, min(SLOTS, NUMBERS // size))
     zero = jnp.zeros((slots, size), jnp.float32)
-    return LBFGSHistory(zero, zero, zero[:, 0], jnp.asarray(0))
+    return LBFGSHistory(zero, zero, jnp.zeros(slots), jnp.zeros((slots, slots)), jnp.asarray(0))
 
 
-def remember(memory: LBFGSHistory, direction: Vector, image: Vector, least: Scalar) -> LBFGSHistory:
-    """Return the memory with one more pair in the place of its oldest; a curvature below ``least`` is not trusted."""
+def remember(history: LBFGSHistory, direction: Vector, image: Vector, least: Scalar) -> LBFGSHistory:
+    """Return the history with one more pair in the place of its oldest; a curvature below ``least`` is not trusted."""
     length = jnp.linalg.norm(direction)
     s, y = direction / length, image / length
     curvature = s @ y
     trusted = curvature > least
-    inverse = jnp.where(trusted, 1.0 / jnp.where(trusted, curvature, 1.0), 0.0)
-    at = jnp.mod(memory.filled, memory.inverses.shape[0])
+    s, y = (jnp.where(trusted, v, 0.0).astype(jnp.float32) for v in (s, y))
+    own = jnp.where(trusted, 1.0 / jnp.where(trusted, curvature, 1.0), 0.0)
+    at = jnp.mod(history.filled, history.curvatures.shape[0])
+    rest = history.inverse.at[at].set(0.0).at[:, at].set(0.0)
+    column = -own * (rest @ (history.directions @ y).astype(rest.dtype))
     return LBFGSHistory(
-        memory.directions.at[at].set(s.astype(jnp.float32)),
-        memory.images.at[at].set(y.astype(jnp.float32)),
-        memory.inverses.at[at].set(inverse.astype(jnp.float32)),
-        memory.filled + 1,
+        history.directions.at[at].set(s),
+        history.images.at[at].set(y),
+        history.curvatures.at[at].set(jnp.where(trusted, curvature, 0.0)),
+        rest.at[:, at].set(column.at[at].set(own)),
+        history.filled + 1,
     )
 
 
-def precondition(memory: LBFGSHistory, base: Callable[[Vector], Vector], v: Vector) -> Vector:
-    """Return the memory's inverse Hessian times v, by the two loops of Nocedal 1980 around ``base``."""
-    slots = memory.inverses.shape[0]
-    kept = jnp.minimum(memory.filled, slots)
-
-    def back(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        rest, weights = carry
-        at = jnp.mod(memory.filled - 1 - i, slots)
-        weight = memory.inverses[at] * (memory.directions[at] @ rest)
-        return rest - weight * memory.images[at], weights.at[at].set(weight)
-
-    def forth(i: Array, whole: Array) -> Array:
-        at = jnp.mod(memory.filled - kept + i, slots)
-        weight = memory.inverses[at] * (memory.images[at] @ whole)
-        return whole + (weights[at] - weight) * memory.directions[at]
-
-    rest, weights = jax.lax.fori_loop(0, kept, back, (v.astype(jnp.float32), jnp.zeros_like(memory.inverses)))
-    whole = base(rest.astype(v.dtype)).astype(jnp.float32)
-    return jax.lax.fori_loop(0, kept, forth, whole).astype(v.dtype)
+def precondition(history: LBFGSHistory, base: Callable[[Vector], Vector], v: Vector) -> Vector:
+    """Return the history's inverse Hessian times v: P w + S R'^-1 (D a - Y'P w), with a = R^-1 S'v and w = v - Y a."""
+    single, inverse = v.astype(jnp.float32), history.inverse
+    weights = inverse @ (history.directions @ single).astype(inverse.dtype)
+    whole = base((single - weights.astype(jnp.float32) @ history.images).astype(v.dtype)).astype(jnp.float32)
+    back = (history.curvatures * weights - (history.images @ whole).astype(inverse.dtype)) @ inverse
+    return (whole + back.astype(jnp.float32) @ history.directions).astype(v.dtype)
