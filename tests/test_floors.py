@@ -25,7 +25,7 @@ FLOORS: list[dict[str, str]] = [
         "from_torch to_torch from_function symmetries checkpoint own_code",
     },
     {"data": "foreign data agreement idx tables download sources names weights"},
-    {"problem": "shallow losses checks problem kronecker kinks kink_surfaces sharding"},
+    {"problem": "shallow losses checks placement problem kronecker kinks kink_surfaces sharding"},
     {
         "paths": "advice result units constraint follow events growth decide maxima mirror polish start ending find "
         "batch",

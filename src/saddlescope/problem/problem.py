@@ -23,21 +23,8 @@ from saddlescope.models.door import require_sound
 from saddlescope.precision import float64, in_float64
 from saddlescope.problem import losses
 from saddlescope.problem.checks import require_fit, require_samples
+from saddlescope.problem.placement import CHUNK_BYTES, chunk_samples, chunked, device_for, marks
 from saddlescope.problem.shallow import is_shallow, shallow_hessian
-
-CHUNK_BYTES = 16 * 2**20
-"""Bound on one chunk's inputs and the activations kept for its gradient (four copies of every layer's width).
-
-A chunk that fits into a processor's cache is as fast as one pass over everything, and bounds the memory; chunks of
-hundreds of megabytes were half as fast (784-10-10-10: 87 ms a gradient in 3 chunks, 44 ms in 30).
-"""
-
-CHUNK_SAMPLES, MOST_BYTES = 2048, 64 * 2**20
-"""Wide networks take so many samples a chunk all the same, up to a second bound: every chunk multiplies the weights.
-
-784-200-200-10: a Hessian product takes 1107 ms in chunks of 858 samples, 766 ms in chunks of 2000; a gradient 390 ms
-in both.
-"""
 
 
 class Problem(eqx.Module):
@@ -71,6 +58,7 @@ class Problem(eqx.Module):
         weight_decay: float = 0.0,
         norm_barrier: float = 0.0,
         chunk: int | None = None,
+        device: str | None = None,
     ) -> None:
         """Check that all fits and lay the data out in chunks.
 
@@ -81,12 +69,15 @@ class Problem(eqx.Module):
             loss: a name or a function, see the class.
             weight_decay: factor of |theta|^2 / 2.
             norm_barrier: factor of max(0, |theta|^2/2 - R)^3 / 3.
-            chunk: samples per chunk; None keeps the memory of one chunk's gradient within `MOST_BYTES`.
+            chunk: samples per chunk; None keeps the memory of one chunk's gradient within `placement.MOST_BYTES`, on
+                an accelerator `placement.ACCELERATOR_BYTES`.
+            device: where to compute, a platform of JAX ("cpu", "gpu", ...); None: JAX's default, but the processor
+                where so few samples and parameters would leave an accelerator waiting (`placement.SMALL`).
 
         Raises:
             ShapeError: data that does not fit the network or the loss, or a loss that is not one number a sample.
-            SettingsError: an unknown loss, a penalty that is negative or infinite, a chunk below 1, or an object that
-                is no model, is random, or mixes samples.
+            SettingsError: an unknown loss, a penalty that is negative or infinite, a chunk below 1, a device that is
+                not there, or an object that is no model, is random, or mixes samples.
             NeuronsError: a model of your own whose slices do not make units that can be exchanged.
         """
         network = adapted(network)
@@ -102,13 +93,14 @@ class Problem(eqx.Module):
             require_sound(network, inputs)
             self.sample_bytes = sample_bytes(network, inputs.shape[1:], inputs.dtype)
         samples = inputs.shape[0]
-        size = min(samples, int(chunk or _chunk_samples(self.sample_bytes)))
+        place = device_for(samples * network.layout.size, device)
+        size = min(samples, int(chunk or chunk_samples(self.sample_bytes, place)))
         wanted = data.labels if loss == "cross_entropy" or data.targets is None else data.targets
         self.network, self.loss, self.samples = network, loss, samples
         with float64():
-            self.inputs = _chunked(inputs, size)
-            self.targets = _chunked(wanted, size)
-            self.weights = jnp.asarray(_weights(samples, size))
+            self.inputs = chunked(inputs, size, place)
+            self.targets = chunked(wanted, size, place)
+            self.weights = jax.device_put(marks(samples, size), place)
             self.labels = None if data.labels is None else jnp.asarray(data.labels)
             square = float(np.mean(np.square(np.asarray(data.targets)))) if loss == "normalised" else 1.0
             if square == 0.0:
@@ -301,35 +293,6 @@ class Chunk(NamedTuple):
     inputs: Array
     targets: Array
     weights: Array
-
-
-def _chunk_samples(each: int) -> int:
-    """Return how many samples of so many bytes a chunk takes unless told."""
-    return max(1, CHUNK_BYTES // each, min(CHUNK_SAMPLES, MOST_BYTES // each))
-
-
-def _chunked(rows: np.ndarray, size: int) -> Array:
-    """Return rows as (chunks, size, ...), the last chunk padded with copies of the first row.
-
-    The rows are copied once, into memory of our own at an address that JAX takes over as it is: it copies twice
-    from any other, and would share the caller's.
-    """
-    shape = (-(-len(rows) // size), size, *rows.shape[1:])
-    if rows.dtype.kind == "b":
-        return _chunked(rows.astype(np.int64), size).astype(bool)
-    kind = np.float64 if rows.dtype.kind == "f" else np.int64
-    room = np.empty(math.prod(shape) + 8, kind)  # 8 bytes an entry: one of the first 8 is at a multiple of 64
-    start = -room.ctypes.data % 64 // 8
-    own = room[start : start + math.prod(shape)].reshape(-1, *shape[2:])
-    own[: len(rows)] = rows
-    own[len(rows) :] = rows[0]
-    return jax.device_put(own.reshape(shape))
-
-
-def _weights(samples: int, size: int) -> np.ndarray:
-    """Return 1 for each sample and 0 for padding, (chunks, size)."""
-    padded = samples + (-samples % size)
-    return (np.arange(padded) < samples).astype(np.float64).reshape(-1, size)
 
 
 @eqx.filter_jit
