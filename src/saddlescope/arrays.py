@@ -60,7 +60,10 @@ class Layout:
                 value=dict(zip(parameters, Layout.of(parameters).shapes, strict=True)),
                 expected=str(dict(zip(self.names, self.shapes, strict=True))),
             )
-        return jnp.concatenate([jnp.ravel(jnp.asarray(parameters[name])) for name in self.names])
+        pieces = [parameters[name] for name in self.names]
+        if all(isinstance(piece, np.ndarray) for piece in pieces):  # nothing to compile
+            return jnp.asarray(np.concatenate([np.ravel(piece) for piece in pieces]))
+        return jnp.concatenate([jnp.ravel(jnp.asarray(piece)) for piece in pieces])
 
     def unflatten(self, vector: Float[Array, " size"]) -> dict[str, Array]:
         """Cut a vector into the named arrays (works under jit)."""

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
+import equinox as eqx
 import numpy as np
+from jaxtyping import Array
 
 from saddlescope.arrays import Parameters, fingerprint, from_user, to_numpy
 from saddlescope.errors import DataError, NonFiniteError, ShapeError
@@ -165,7 +166,12 @@ def network_outputs(network: Any, parameters: Parameters, inputs: np.ndarray) ->
         if getattr(network, "input_shape", None) is None:
             output_of(network, inputs[:1].shape, inputs.dtype)
         rows = [
-            np.asarray(network.apply(parameters, jnp.asarray(inputs[first : first + CHUNK])))
+            np.asarray(_apply(network, parameters, inputs[first : first + CHUNK]))
             for first in range(0, len(inputs), CHUNK)
         ]
     return np.concatenate(rows)
+
+
+@eqx.filter_jit
+def _apply(network: Any, parameters: Parameters, inputs: Any) -> Array:
+    return network.apply(parameters, inputs)

@@ -41,6 +41,7 @@ class PairSurface(eqx.Module):
     unit_incoming: bool = eqx.field(static=True)
 
     @staticmethod
+    @eqx.filter_jit
     def of(coordinates: PairCoordinates, x: Vector, kind: Distance, *, unit_incoming: bool) -> "PairSurface":
         """Return the family of surfaces whose first member holds the point x."""
         outgoing = x[coordinates.outgoing_difference]
@@ -196,3 +197,15 @@ class PairObjective(eqx.Module):
         back = apply(network, self.factors, shift, back if self.units is None else back / self.units)
         back = back if self.loss_unit is None else back * self.loss_unit
         return self.coordinates_of(back)
+
+
+@eqx.filter_jit
+def value_and_gradient(objective: PairObjective, x: Vector) -> tuple[Scalar, Vector]:
+    """Return the objective's loss and gradient at a point, compiled once for all who ask outside of a solve."""
+    return objective.value_and_gradient(x)
+
+
+@eqx.filter_jit
+def theta_of(objective: PairObjective, x: Vector) -> Vector:
+    """Return the problem's own parameters at a point, compiled."""
+    return objective.theta(x)

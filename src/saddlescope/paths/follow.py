@@ -6,6 +6,7 @@ Everything here is in pair coordinates and in float64; `find` turns it into a `P
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -184,6 +185,7 @@ def follow(
     return Trajectory(tuple(nodes), tuple(folds), None, False, iterations, products)
 
 
+@eqx.filter_jit
 def mirror_mask(surface: PairSurface, x: Array) -> Array:
     """Return 0 on all differences of the pair, 1 elsewhere: the fixed points of the swap."""
     places = surface.coordinates

@@ -20,7 +20,7 @@ from saddlescope.numerics.continuation import Tolerances, settle
 from saddlescope.numerics.newton import CONVERGED, ROUNDING, Iterate
 from saddlescope.numerics.spectrum import rounding_bound
 from saddlescope.numerics.tangent import Unconstrained
-from saddlescope.paths.constraint import PairObjective
+from saddlescope.paths.constraint import PairObjective, value_and_gradient
 from saddlescope.problem.kronecker import factors
 
 # Up to so many parameters Hessians are dense: as many as `certify` forms. Beyond, conjugate gradients.
@@ -81,11 +81,6 @@ def _hessian(objective: PairObjective, x: Array) -> Array:
 
 
 @eqx.filter_jit
-def _value_and_gradient(objective: PairObjective, x: Array) -> tuple[Array, Array]:
-    return objective.value_and_gradient(x)
-
-
-@eqx.filter_jit
 def _conditioned(objective: PairObjective, x: Array, v: Array) -> Array:
     return objective.precondition(x, jnp.asarray(0.0), v)
 
@@ -94,7 +89,7 @@ def _rounding(objective: PairObjective, x: Array, gradient: np.ndarray, free: np
     """Return a bound on the rounding of the gradient's free entries, measured against the same program in float32."""
     bare = PairObjective(objective.problem, objective.coordinates, units=objective.units, loss_unit=objective.loss_unit)
     coarse = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, bare)
-    return rounding_bound(gradient[free], np.asarray(_value_and_gradient(coarse, x.astype(jnp.float32))[1])[free])
+    return rounding_bound(gradient[free], np.asarray(value_and_gradient(coarse, x.astype(jnp.float32))[1])[free])
 
 
 @eqx.filter_jit
@@ -195,7 +190,7 @@ def _tried(objective: PairObjective, at: Iterate, free: np.ndarray, step: np.nda
     moved = np.array(at.x)  # in NumPy: in JAX every number of free entries would compile a program
     moved[free] += step
     x = jnp.asarray(moved)
-    value, gradient = _value_and_gradient(objective, x)
+    value, gradient = value_and_gradient(objective, x)
     residual = jnp.asarray(np.linalg.norm(np.asarray(gradient)[free]))
     return at._replace(x=x, value=value, gradient=gradient, residual=residual)
 
@@ -283,7 +278,7 @@ def polish_point(
     before = float(settled.residual)
     if on_kinks or not np.isfinite(before):
         return Polished(settled, before, 0.0, float("nan"), float("nan"), int(settled.status) == CONVERGED)
-    value, gradient = _value_and_gradient(objective, settled.x)
+    value, gradient = value_and_gradient(objective, settled.x)
     start = settled._replace(value=value, gradient=gradient, residual=jnp.linalg.norm(mask * gradient), memory=None)
     rounding = _rounding(objective, settled.x, np.asarray(gradient), free)
     if len(free) <= DENSE_POLISH:

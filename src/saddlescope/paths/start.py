@@ -9,7 +9,7 @@ from jaxtyping import Array
 from saddlescope.numerics.continuation import Solver, Tolerances, settle
 from saddlescope.numerics.newton import DENSE_LIMIT
 from saddlescope.numerics.tangent import Unconstrained
-from saddlescope.paths.constraint import PairObjective
+from saddlescope.paths.constraint import PairObjective, theta_of, value_and_gradient
 from saddlescope.paths.result import Start
 
 # A large network's start is polished by at most so many iterations.
@@ -41,9 +41,9 @@ def is_another_network(loss_given: float, loss: float, relative_distance: float)
 def start_of(objective: PairObjective, given: Array, x: Array, *, polished: bool) -> Start:
     """Return the record of a start: the point given and the one at which the path begins, in pair coordinates."""
     unit = 1.0 if objective.loss_unit is None else float(objective.loss_unit)
-    (loss_given, slope_given), (loss, slope) = (objective.value_and_gradient(at) for at in (given, x))
-    share = float(jnp.linalg.norm(x - given)) / max(float(jnp.linalg.norm(given)), 1e-300)
-    there, here = (np.asarray(objective.theta(at)) for at in (x, given))
+    (loss_given, slope_given), (loss, slope) = (value_and_gradient(objective, at) for at in (given, x))
+    share = float(np.linalg.norm(np.asarray(x) - given)) / max(float(np.linalg.norm(given)), 1e-300)
+    there, here = (np.asarray(theta_of(objective, at)) for at in (x, given))
     return Start(
         polished=polished,
         loss_given=unit * float(loss_given),

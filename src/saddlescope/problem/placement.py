@@ -1,6 +1,7 @@
 """How a problem's data lie: on which device, and in chunks of how many samples."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,15 +36,15 @@ SMALL = 10**8
 """
 
 
-def device_for(work: int, wanted: str | None) -> jax.Device:
+def device_for(work: int, wanted: str | None) -> Any:
     """Return the device for so many samples times parameters: the wanted platform's, or the one that suits the size.
 
     Raises:
         SettingsError: JAX has no device of the wanted platform.
     """
-    default = jax.config.jax_default_device
+    default = getattr(jax.config, "jax_default_device", None)  # the context's own, too
     if wanted is None and default is not None:
-        return default if isinstance(default, jax.Device) else jax.devices(default)[0]
+        return jax.devices(default)[0] if isinstance(default, str) else default
     if wanted is None:
         here = jax.devices()[0]
         return jax.devices("cpu")[0] if here.platform != "cpu" and work < SMALL else here
@@ -54,14 +55,14 @@ def device_for(work: int, wanted: str | None) -> jax.Device:
         raise SettingsError("no such device", name="device", value=wanted, expected=there) from error
 
 
-def chunk_samples(each: int, device: jax.Device) -> int:
+def chunk_samples(each: int, device: Any) -> int:
     """Return how many samples of so many bytes a chunk takes unless told."""
     if device.platform != "cpu":
         return max(1, ACCELERATOR_BYTES // each)
     return max(1, CHUNK_BYTES // each, min(CHUNK_SAMPLES, MOST_BYTES // each))
 
 
-def chunked(rows: np.ndarray, size: int, device: jax.Device) -> Array:
+def chunked(rows: np.ndarray, size: int, device: Any) -> Array:
     """Return rows as (chunks, size, ...) on a device, the last chunk padded with copies of the first row.
 
     The rows are copied once, into memory of our own at an address that JAX takes over as it is: it copies twice

@@ -147,7 +147,7 @@ class Problem(eqx.Module):
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         floats = {name: leaf for name, leaf in fields.items() if getattr(leaf, "dtype", None) == jnp.float64}
-        return self.with_arrays({**{name: leaf.astype(jnp.float32) for name, leaf in floats.items()}, "labels": None})
+        return self.with_arrays({**_single(floats), "labels": None})
 
     @property
     def penalised(self) -> bool:
@@ -293,6 +293,11 @@ class Chunk(NamedTuple):
     inputs: Array
     targets: Array
     weights: Array
+
+
+@jax.jit
+def _single(arrays: dict[str, Array]) -> dict[str, Array]:
+    return {name: array.astype(jnp.float32) for name, array in arrays.items()}
 
 
 @eqx.filter_jit

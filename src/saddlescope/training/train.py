@@ -106,6 +106,9 @@ def _adam_block(
     return theta, state, losses
 
 
+_begin = eqx.filter_jit(begin)
+
+
 @eqx.filter_jit
 def _newton_block(objective: _Objective, iterate: Iterate, tolerance: Scalar, radius: Scalar, steps: Array) -> Iterate:
     """Take up to ``steps`` second-order steps."""
@@ -181,7 +184,7 @@ def train(
     theta, losses = _adam(problem, layout.flatten(to_numpy(start)), adam_steps, learning_rate, progress)
     objective = _Objective(problem)
     limit = jnp.asarray(tolerance)
-    iterate = begin(objective, Unconstrained(jnp.ones_like(theta)), theta, jnp.asarray(0.0), limit)
+    iterate = _begin(objective, Unconstrained(jnp.ones_like(theta)), theta, jnp.asarray(0.0), limit)
     radius = jnp.asarray(RADIUS * float(jnp.linalg.norm(theta)))
     block = 10
     while int(iterate.status) == RUNNING and int(iterate.iterations) < max_newton:
@@ -193,7 +196,7 @@ def train(
             )
     status = MAX_STEPS if int(iterate.status) == RUNNING else int(iterate.status)
     return Training(
-        parameters=to_numpy(layout.unflatten(iterate.x)),
+        parameters=layout.unflatten_numpy(np.asarray(iterate.x)),
         loss=float(iterate.value),
         gradient_norm=float(iterate.residual),
         outcome=OUTCOMES[status],

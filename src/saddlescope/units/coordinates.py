@@ -40,6 +40,7 @@ class PairCoordinates(eqx.Module):
             jnp.asarray(outgoing[second]),
         )
 
+    @eqx.filter_jit
     def rotate(self, theta: Float[Array, " size"]) -> Float[Array, " size"]:
         """Map parameters, or a gradient, into pair coordinates."""
         sums = jnp.concatenate([self.incoming_sum, self.outgoing_sum])
@@ -48,6 +49,7 @@ class PairCoordinates(eqx.Module):
         root = math.sqrt(0.5)
         return theta.at[sums].set(root * (first + second)).at[differences].set(root * (second - first))
 
+    @eqx.filter_jit
     def unrotate(self, x: Float[Array, " size"]) -> Float[Array, " size"]:
         """Map pair coordinates back into parameters; the inverse, and the transpose, of `rotate`."""
         sums = jnp.concatenate([self.incoming_sum, self.outgoing_sum])
