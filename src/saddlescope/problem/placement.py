@@ -39,25 +39,27 @@ SMALL = 10**8
 def device_for(work: int, wanted: str | None) -> Any:
     """Return the device for so many samples times parameters: the wanted platform's, or the one that suits the size.
 
+    None stands for JAX's own choice: arrays that are bound to a device, even to that one, would have every function
+    compiled a second time.
+
     Raises:
         SettingsError: JAX has no device of the wanted platform.
     """
-    default = getattr(jax.config, "jax_default_device", None)  # the context's own, too
-    if wanted is None and default is not None:
-        return jax.devices(default)[0] if isinstance(default, str) else default
     if wanted is None:
-        here = jax.devices()[0]
-        return jax.devices("cpu")[0] if here.platform != "cpu" and work < SMALL else here
+        chosen = getattr(jax.config, "jax_default_device", None) is not None
+        small = not chosen and jax.default_backend() != "cpu" and work < SMALL
+        return jax.devices("cpu")[0] if small else None
     try:
-        return jax.devices(wanted)[0]
+        device = jax.devices(wanted)[0]
     except RuntimeError as error:
         there = ", ".join(sorted({"cpu", jax.default_backend()}))
         raise SettingsError("no such device", name="device", value=wanted, expected=there) from error
+    return None if device == jax.devices()[0] else device
 
 
 def chunk_samples(each: int, device: Any) -> int:
     """Return how many samples of so many bytes a chunk takes unless told."""
-    if device.platform != "cpu":
+    if (jax.default_backend() if device is None else device.platform) != "cpu":
         return max(1, ACCELERATOR_BYTES // each)
     return max(1, CHUNK_BYTES // each, min(CHUNK_SAMPLES, MOST_BYTES // each))
 
