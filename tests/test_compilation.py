@@ -169,3 +169,26 @@ def test_after_a_complaint_of_jax_the_folder_is_emptied_and_other_warnings_pass(
         _complain(tmp_path)
     assert len(seen) == 1
     assert {file.name for file in tmp_path.iterdir()} <= {".lockfile"}
+
+
+FIRST_PATH = """
+import jax
+seen = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: seen.append(event) if event.endswith("backend_compile_duration") else None
+)
+import saddlescope as ss
+network, teacher = ss.data.toy_teacher("tanh", 0)
+problem = ss.Problem(network, ss.data.toy("tanh", 0))
+path = ss.find_path(problem, teacher, layer=1, pair=(3, 4), settings=ss.PathSettings(steps=4, solver="krylov"))
+print(len(seen), path.ending.value)
+"""
+
+
+def test_a_first_path_compiles_few_programs():
+    """Operations that run by themselves are programs too: 278 on a first path before they were joined."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    out = subprocess.run(
+        [sys.executable, "-c", FIRST_PATH], env=environment, capture_output=True, text=True, check=True, timeout=600
+    ).stdout
+    assert 10 <= int(out.split()[0]) <= 60, out

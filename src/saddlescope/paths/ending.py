@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from saddlescope.arrays import Layout, to_numpy
-from saddlescope.numerics.continuation import Solver, Tolerances, evaluate
+from saddlescope.numerics.continuation import Solver, Tolerances
 from saddlescope.numerics.newton import CONVERGED, OUTCOMES
-from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.outcomes import Outcome
-from saddlescope.paths.constraint import PairObjective, PairSurface
+from saddlescope.paths.constraint import PairObjective, PairSurface, value_and_gradient
 from saddlescope.paths.decide import End, allowed_gap, decide, is_continuous
 from saddlescope.paths.events import convergence_events, fold_events
 from saddlescope.paths.follow import Node, Trajectory, mirror_mask, node_of, settle_in_mirror
@@ -162,7 +161,7 @@ def _point(found: PathData, verdict: Verdict) -> PermutationPoint | None:
     if polished is None:
         return None
     theta = found.objective.theta(polished.iterate.x)
-    parameters = to_numpy(found.layout.unflatten(theta))
+    parameters = found.layout.unflatten_numpy(np.asarray(theta))
     return PermutationPoint(
         layer=found.layer,
         pair=found.pair,
@@ -193,14 +192,10 @@ def _last_node(found: PathData, verdict: Verdict) -> list[Node]:
     if verdict.polished is None:
         return []
     settled = verdict.polished.iterate
-    places = found.surface.coordinates.outgoing_difference
-    gap = jnp.asarray(found.trail.nodes[-1].x)[places]
-    if found.settings.distance == "joint" or found.settings.distance == "tied":
-        gap = jnp.zeros_like(gap)
-    x = settled.x.at[places].set(gap)
-    whole = Unconstrained(jnp.ones_like(x))
-    there = evaluate(found.objective, whole, x, jnp.zeros_like(x[0]), found.limits.tolerance, "newton")
-    here = settled._replace(x=x, value=there.value, gradient=there.gradient)
+    places, x = np.asarray(found.surface.coordinates.outgoing_difference), np.array(settled.x)
+    x[places] = found.trail.nodes[-1].x[places] if found.settings.distance == "incoming" else 0.0
+    value, gradient = value_and_gradient(found.objective, jnp.asarray(x))
+    here = settled._replace(x=jnp.asarray(x), value=value, gradient=gradient)
     return [node_of(here, 0.0, 0.0, float("nan"), kind="merged")]
 
 
