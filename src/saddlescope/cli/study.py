@@ -230,7 +230,7 @@ def _pairs(asked: "Study", units: int) -> list[tuple[int, int] | None]:
 
 
 def _runs(place: Path, folder: Path, net: Path, asked: "Study", *, quiet: bool, verbose: bool) -> list[dict[str, Any]]:
-    """Return a row a pair, computing what is not there yet; ``place`` will have the name ``folder`` at the end."""
+    """Return a row per pair, computing what is not there yet; ``place`` will have the name ``folder`` at the end."""
     from saddlescope.cli.path import problem_of
 
     assert asked.path is not None
@@ -370,7 +370,7 @@ def _page(place: Path, asked: "Study", net: Path, names: list[str], command: str
 
 
 def _lines(told: dict[str, Any], folder: Path) -> list[str]:
-    """Return the study for people: how many paths found what, then a line a pair."""
+    """Return the study for people: how many paths found what, then a line per pair."""
     rows = told["runs"]
     found = [row for row in rows if row["ending"] == "permutation-point"]
     kept = sum(row["kept"] for row in rows)

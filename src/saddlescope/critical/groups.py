@@ -1,6 +1,6 @@
 """Copies in a parameter set: which units coincide, how they share what they send out, and the network without them.
 
-With every group reduced to one unit the parameters are x; theta = M x with one entry a row, ``scale * x[source]``. So
+With every group reduced to one unit the parameters are x; theta = M x with one entry per row, ``scale * x[source]``. So
 H_reduced(x) = M^T H(theta) M, in any model whose units enter by their outgoing weights; no smaller network is built.
 """
 

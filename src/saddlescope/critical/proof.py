@@ -126,8 +126,8 @@ def prove(
 
     Args:
         network: with a smooth activation.
-        data_inputs: inputs, a row a sample; float64 numbers are taken as exact.
-        data_targets: targets, a row a sample.
+        data_inputs: inputs, a row per sample; float64 numbers are taken as exact.
+        data_targets: targets, a row per sample.
         parameters: a point near a critical point, for example where training ended with a gradient of 1e-10.
         layer: hidden layer of the neuron to copy, from 1.
         neuron: the neuron to copy, from 0.

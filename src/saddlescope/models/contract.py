@@ -230,7 +230,7 @@ def output_of(model: Any, shape: tuple[int, ...], kind: Any) -> jax.ShapeDtypeSt
     """Return the form of the outputs for inputs of this form, without computing; in float64.
 
     Raises:
-        ShapeError: the model does not run on such inputs, or its outputs are no float64 array with a row a sample.
+        ShapeError: the model does not run on such inputs, or its outputs are no float64 array with a row per sample.
     """
     try:
         out = jax.eval_shape(model.apply, arguments(model), jax.ShapeDtypeStruct(shape, kind))

@@ -41,7 +41,7 @@ TANGENTS = ("newton", "creased")
 # A leg may be cut into strides up to this factor finer before a far move counts as a fold.
 FINEST = 4096.0
 
-# The same bound where no tangent is at hand and every correction is dear.
+# The same bound where no tangent is at hand and every correction is expensive.
 COARSEST = 16.0
 
 # After so many strides a leg is finished in one: the leg is then reported as a leap or as not converged.

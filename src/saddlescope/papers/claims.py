@@ -112,7 +112,7 @@ def run_claims(
     """Try the statements on random cases.
 
     Args:
-        samples: cases a statement; dear ones get a fixed fraction.
+        samples: cases per statement; expensive ones get a fixed fraction.
         seed: other seeds give other cases.
         only: names of statements; none means all.
         progress: called with (done, total, name) before each statement.

@@ -17,7 +17,7 @@ def require_fit(data: Any, loss: Any, outputs: tuple[int, ...]) -> None:
             "unknown loss", name="loss", value=loss, expected=f"{', '.join(losses.BY_NAME)}, or a function"
         )
     if loss == "cross_entropy" and data.labels is None:
-        raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer a sample")
+        raise ShapeError("cross entropy needs labels", name="labels", value=None, expected="one integer per sample")
     if isinstance(loss, str) and len(outputs) != 1:
         raise ShapeError(
             f"{loss} is taken of one row of outputs for each sample",
@@ -56,7 +56,7 @@ def require_samples(loss: losses.Loss, targets: Array, outputs: tuple[int, ...])
     shape = jax.eval_shape(loss, logits, targets).shape
     if shape != targets.shape[:1]:
         raise ShapeError(
-            "the loss is not one number a sample",
+            "the loss is not one number per sample",
             name="shape of loss(outputs, targets)",
             value=shape,
             expected=f"({targets.shape[0]},) for {targets.shape[0]} samples",

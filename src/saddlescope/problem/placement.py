@@ -17,7 +17,7 @@ hundreds of megabytes were half as fast (784-10-10-10: 87 ms a gradient in 3 chu
 """
 
 CHUNK_SAMPLES, MOST_BYTES = 2048, 64 * 2**20
-"""Wide networks take so many samples a chunk all the same, up to a second bound: every chunk multiplies the weights.
+"""Wide networks take so many samples per chunk all the same, up to a second bound: every chunk multiplies the weights.
 
 784-200-200-10: a Hessian product takes 1107 ms in chunks of 858 samples, 766 ms in chunks of 2000; a gradient 390 ms
 in both.

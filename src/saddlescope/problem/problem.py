@@ -75,7 +75,7 @@ class Problem(eqx.Module):
                 where so few samples and parameters would leave an accelerator waiting (`placement.SMALL`).
 
         Raises:
-            ShapeError: data that does not fit the network or the loss, or a loss that is not one number a sample.
+            ShapeError: data that does not fit the network or the loss, or a loss that is not one number per sample.
             SettingsError: an unknown loss, a penalty that is negative or infinite, a chunk below 1, a device that is
                 not there, or an object that is no model, is random, or mixes samples.
             NeuronsError: a model of your own whose slices do not make units that can be exchanged.

@@ -106,7 +106,7 @@ def expand_layer(
         The wide parameters and the origin of each unit, in order.
 
     Raises:
-        NeuronsError: not one number a unit, or units in a fused array.
+        NeuronsError: not one number per unit, or units in a fused array.
         SettingsError: a number below 1, or shares that do not sum to 1.
         ShapeError: vectors of a group that do not fit.
 

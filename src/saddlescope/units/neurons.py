@@ -97,11 +97,11 @@ class Neurons:
         return flat[self._positions(Layout.of(parameters), pieces)]
 
     def incoming_vectors(self, parameters: Parameters) -> np.ndarray:
-        """Return the incoming vectors, one row a unit."""
+        """Return the incoming vectors, one row per unit."""
         return self._vectors(parameters, self.incoming)
 
     def outgoing_vectors(self, parameters: Parameters) -> np.ndarray:
-        """Return the outgoing vectors, one row a unit."""
+        """Return the outgoing vectors, one row per unit."""
         return self._vectors(parameters, self.outgoing)
 
     def check_pair(self, parameters: Parameters, l: int, m: int) -> None:
