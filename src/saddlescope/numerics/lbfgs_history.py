@@ -14,13 +14,14 @@ oldest, so that nothing is ever solved, and nothing is sequential.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, Scalar
 
 from saddlescope.numerics.tangent import Vector
 
-# Directions kept at most, and numbers kept at most in one of the two tables (32 MB each).
-SLOTS, NUMBERS = 400, 2**23
+# Directions kept at most, and numbers kept at most in one of the two tables: 32 MB, on an accelerator 512 MB.
+SLOTS, NUMBERS, NUMBERS_ACCELERATOR = 400, 2**23, 2**27
 
 
 class LBFGSHistory(NamedTuple):
@@ -35,7 +36,8 @@ class LBFGSHistory(NamedTuple):
 
 def empty(size: int) -> LBFGSHistory:
     """Return a history with nothing in it, for vectors of this size."""
-    slots = max(1, min(SLOTS, NUMBERS // size))
+    room = NUMBERS if jax.default_backend() == "cpu" else NUMBERS_ACCELERATOR
+    slots = max(1, min(SLOTS, room // size))
     zero = jnp.zeros((slots, size), jnp.float32)
     return LBFGSHistory(zero, zero, jnp.zeros(slots), jnp.zeros((slots, slots)), jnp.asarray(0))
 
