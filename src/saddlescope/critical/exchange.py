@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Scalar
 from saddlescope.critical.result import Inertia
 from saddlescope.models.activations import activation
 from saddlescope.numerics.spectrum import dense_spectrum, entry_rounding, natural_scale
+from saddlescope.precision import single
 from saddlescope.problem.kinks import is_kinked
 from saddlescope.problem.problem import Chunk, Problem
 
@@ -84,10 +85,6 @@ def structurally_unused(
     return dead
 
 
-def _cast32(tree: Problem) -> Problem:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, tree)
-
-
 # In closed form, for dense layers.
 
 
@@ -140,7 +137,7 @@ def closed_coupling(problem: Problem, theta: Float[np.ndarray, " size"], layer: 
     """
     x, u = jnp.asarray(theta), jnp.asarray(unit)
     g, b, reads = (np.asarray(value) for value in _closed(problem, x, layer, u))
-    g32, b32, _ = (np.asarray(value) for value in _closed(_cast32(problem), x.astype(jnp.float32), layer, u))
+    g32, b32, _ = (np.asarray(value) for value in _closed(single(problem), x.astype(jnp.float32), layer, u))
     # Between kinks a hidden unit's zeros are exact; else they may be an underflow, or hang on weights that are zero.
     used = (reads > 0) | (layer > 1 and not activation(problem.network.activation).kinked)
     parameters = problem.network.layout.unflatten_numpy(np.asarray(theta))
@@ -196,7 +193,7 @@ def product_coupling(
         return 0.5 * moves.second @ images.T, 0.5 * copies * moves.first @ images.T
 
     g, b = read(_products(problem, x, directions))
-    g32, b32 = read(_products(_cast32(problem), x.astype(jnp.float32), directions.astype(jnp.float32)))
+    g32, b32 = read(_products(single(problem), x.astype(jnp.float32), directions.astype(jnp.float32)))
     silent = ~((b != 0).any(axis=1) | (g != 0).any(axis=0))
 
     def evaluate(at: np.ndarray) -> tuple[float, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Scalar
 
 from saddlescope.critical.groups import Embedding
+from saddlescope.precision import single
 from saddlescope.problem.problem import Problem
 
 
@@ -68,7 +69,7 @@ def _product(reduced: Reduced, x: Array, v: Array) -> Array:
 
 def in_32(reduced: Reduced, x: np.ndarray) -> tuple[Reduced, Array]:
     """Return the same in float32, to measure rounding."""
-    coarse = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, reduced)
+    coarse = single(reduced)
     return coarse, jnp.asarray(x, jnp.float32)
 
 

@@ -1,13 +1,13 @@
 """Whether the loss is zero to the rounding of its own computation."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from saddlescope.arrays import Parameters
 from saddlescope.numerics.spectrum import SCALE_32
+from saddlescope.precision import single
 from saddlescope.problem.problem import Problem
 
 # Residuals count as zero up to this many times the usual rounding of their own output.
@@ -35,7 +35,7 @@ def is_zero(problem: Problem, parameters: Parameters) -> bool:
 def output_rounding(problem: Problem, parameters: Parameters) -> np.ndarray:
     """Return the usual rounding of every output, (samples, outputs), measured against float32; NaN if it overflows."""
     exact = problem.outputs_of(parameters)
-    coarse = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, problem)
+    coarse = single(problem)
     theta = np.asarray(problem.network.layout.flatten(parameters), np.float64)
     generator, squares = np.random.default_rng(0), np.zeros_like(exact)
     for run in range(RUNS):

@@ -21,6 +21,7 @@ from saddlescope.numerics.newton import CONVERGED, ROUNDING, Iterate
 from saddlescope.numerics.spectrum import rounding_bound
 from saddlescope.numerics.tangent import Unconstrained
 from saddlescope.paths.constraint import PairObjective, value_and_gradient
+from saddlescope.precision import single
 from saddlescope.problem.kronecker import factors
 
 # Up to so many parameters Hessians are dense: as many as `certify` forms. Beyond, conjugate gradients.
@@ -88,7 +89,7 @@ def _conditioned(objective: PairObjective, x: Array, v: Array) -> Array:
 def _rounding(objective: PairObjective, x: Array, gradient: np.ndarray, free: np.ndarray) -> float:
     """Return a bound on the rounding of the gradient's free entries, measured against the same program in float32."""
     bare = PairObjective(objective.problem, objective.coordinates, units=objective.units, loss_unit=objective.loss_unit)
-    coarse = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, bare)
+    coarse = single(bare)
     return rounding_bound(gradient[free], np.asarray(value_and_gradient(coarse, x.astype(jnp.float32))[1])[free])
 
 
