@@ -16,7 +16,7 @@ from saddlescope.problem.agreement import doubt, require_agreement
 from saddlescope.problem.data import Data
 from saddlescope.problem.networks import Perceptron
 from saddlescope.problem.problem import Problem
-from saddlescope.problem.weights import load_weights, save_weights
+from saddlescope.problem.weights import load_weights, save_weights, weights_notes
 
 TORCH = {
     "relu": torch.nn.ReLU,
@@ -408,3 +408,10 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
         save_weights(tmp_path / f"{k}.safetensors", network, network.initial(0))
         contents.add((tmp_path / f"{k}.safetensors").read_bytes())
     assert len(contents) == 1
+
+
+def test_notes_may_hold_a_name_that_is_no_utf_8(tmp_path):
+    network = Perceptron((3, 4, 2), "tanh")
+    notes = {"command": "train --data b\udcff.npz ü"}
+    save_weights(tmp_path / "b\udcff.safetensors", network, network.initial(0), notes=notes)
+    assert weights_notes(tmp_path / "b\udcff.safetensors")["command"] == "train --data b\\udcff.npz ü"
