@@ -207,6 +207,9 @@ ARRAYS: dict[str, dict[str, Any]] = {
     "outputs of another length": {"inputs": X, "targets": Y, "outputs": Y[:5]},
     "outputs of another width": {"inputs": X, "targets": Y, "outputs": np.hstack([Y, Y])},
     "outputs not finite": {"inputs": X, "targets": Y, "outputs": Y * np.nan},
+    "targets whose squares overflow": {"inputs": X, "targets": Y * 1e300},
+    "targets whose squares vanish": {"inputs": X, "targets": Y * 1e-200},
+    "inputs whose squares overflow": {"inputs": X * 1e300, "targets": Y},
     "longer than float64 holds": {"inputs": X.astype(np.longdouble) * np.longdouble("1e400"), "targets": Y},
 }
 
@@ -223,6 +226,43 @@ def test_places_that_hold_no_data(here: Path, capfd: pytest.CaptureFixture[str],
     os.mkdir("d.csv")
     os.mkfifo("f.npz")
     _refused(capfd, *PATH, spec)
+
+
+STUDY = 'data = "data.npz"\nnetwork = "net.safetensors"\n'
+STUDIES = {
+    "a number of 5000 digits": (f"{STUDY}[path]\nlayer = 1\nsteps = {'9' * 5000}\n", "is no TOML"),
+    "5000 brackets": ("a = " + "[" * 5000, "is no TOML"),
+    "bytes": ("\udcff", "is no TOML"),
+    "outputs of another network": (f"{STUDY.replace('data.npz', 'other.npz')}[path]\nlayer = 1\n", "own outputs"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), STUDIES.values(), ids=STUDIES)
+def test_studies_that_cannot_be_used(here: Path, capfd: pytest.CaptureFixture[str], text: str, said: str) -> None:
+    Path("s.toml").write_text(text, encoding="utf-8", errors="surrogateescape")
+    np.savez("other.npz", inputs=X, targets=Y, outputs=Y)
+    assert said in _refused(capfd, "study", "s.toml")
+
+
+CLAIM = {"format": 1, "statement": "limit-as-printed", "source": "", "words": "", "numbers": {}, "seed": 0}
+CLAIMS = {
+    "brackets": "[" * 200_000,
+    "digits": "9" * 5000,
+    "nothing more": json.dumps({"format": 1, "statement": "limit-as-printed"}),
+    "no facts": json.dumps({**CLAIM, "network": False, "facts": {}}),
+    "facts of texts": json.dumps({**CLAIM, "network": False, "facts": {"n": "x", "k": []}}),
+    "statement a list": json.dumps({**CLAIM, "statement": [MARKS], "network": False, "facts": {}}),
+    "a damaged archive": json.dumps({**CLAIM, "network": True, "facts": {}}),
+}
+
+
+@pytest.mark.parametrize("text", CLAIMS.values(), ids=CLAIMS)
+def test_counterexamples_that_cannot_be_used(here: Path, capfd: pytest.CaptureFixture[str], text: str) -> None:
+    os.mkdir("found")
+    Path("found/claim.json").write_text(text)
+    shutil.copy("net.safetensors", "found/network.safetensors")
+    Path("found/data.npz").write_bytes(_zipped(("inputs.npy", _saved(X)))[:300])
+    _refused(capfd, "claims", "--recheck", "found")
 
 
 def test_a_name_that_says_gzip_and_is_none(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's own, which diffe
 
 CODE = """
 import sys
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,7 @@ from torch import nn
 
 import saddlescope as ss
 from helper import WIDTH
+from saddlescope.arrays import Layout
 
 print("loading")
 
@@ -76,6 +78,64 @@ def three():
 
 def nothing():
     return ()
+
+
+@dataclass(frozen=True)
+class Residual:
+    layout: Layout = Layout(("up", "bias", "down"), ((4, 3), (4,), (3, 4)))
+
+    def apply(self, p, x):
+        return jnp.tanh(x @ p["up"].T + p["bias"][None, :]) @ p["down"].T + x
+
+    @property
+    def layers(self):
+        return {1: ss.Neurons((ss.Slice("up", 0), ss.Slice("bias", 0)), (ss.Slice("down", 1),))}
+
+
+def own():
+    g, net = np.random.default_rng(3), Residual()
+    return net, {name: g.normal(size=shape) for name, shape in zip(net.layout.names, net.layout.shapes)}
+
+
+def own_other():
+    net, params = own()
+    return net, {**params, "bias": params["bias"][::-1]}
+
+
+def own_nan():
+    net, params = own()
+    return net, {**params, "bias": params["bias"] * np.nan}
+
+
+def own_extra():
+    net, params = own()
+    return net, {**params, "more": params["bias"]}
+
+
+def square():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 3), nn.GELU(), nn.Linear(3, 3)).eval()
+
+
+def squares_turned():
+    net = square()
+    net[0].weight.data = net[0].weight.data.T.contiguous()
+    net[2].weight.data = net[2].weight.data.T.contiguous()
+    return net
+
+
+def normed():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)).eval()
+    net[1].running_mean.data.uniform_(-1, 1)
+    net[1].running_var.data.uniform_(0.5, 2)
+    return net
+
+
+def words_other():
+    net = words()
+    net[2].bias.data += 1e-4
+    return net
 
 
 value = 3
@@ -224,7 +284,104 @@ def test_a_pickle_is_never_executed(here, capfd):
         assert not Path("ran").exists()
 
 
+# Is this my model? The data's outputs are those of the user's own program, computed without this package.
+
+
+def _torch_outputs(name: str, x: np.ndarray, kind: torch.dtype) -> np.ndarray:
+    module = getattr(__import__("net"), name)().to(kind)
+    given = torch.as_tensor(x).to(kind if name != "words" else torch.int64)
+    return module(given).detach().double().numpy()
+
+
+def _by_hand(name: str, x: np.ndarray) -> np.ndarray:
+    params = getattr(__import__("net"), name)()[1]
+    hidden = np.tanh(np.einsum("ni,hi->nh", x, params["up"]) + params["bias"])
+    return np.einsum("nh,oh->no", hidden, params["down"]) + x
+
+
+def _stored(monkeypatch, name: str, kind: torch.dtype = torch.float32) -> None:
+    """Write data whose outputs are those of a function of net.py."""
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.delitem(__import__("sys").modules, "net", raising=False)
+    g = np.random.default_rng(5)
+    x = g.integers(0, 7, size=(30, 3)) if name == "words" else g.normal(size=(30, 3))
+    outputs = _by_hand(name, x).astype(np.float32) if name == "own" else _torch_outputs(name, x, kind)
+    np.savez("with.npz", inputs=x, targets=g.normal(size=outputs.shape), outputs=outputs)
+
+
+COMPUTED = [(name, kind) for name in ("make", "normed") for kind in (torch.float32, torch.bfloat16, torch.float64)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("own", torch.float32), ("words", torch.float32), *COMPUTED])
+def test_a_model_that_gives_the_datas_own_outputs_is_taken(here, monkeypatch, name, kind):
+    from saddlescope.cli.models import open_model
+    from saddlescope.data.agreement import require_agreement
+    from saddlescope.data.sources import load_data
+
+    _stored(monkeypatch, name, kind)
+    rows = load_data("with.npz")
+    opened = open_model(f"net.py:{name}", data=rows)
+    gap = require_agreement(opened.model, opened.parameters, rows)
+    assert gap is not None
+    assert gap < {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 0.05}[kind]
+
+
+@pytest.mark.parametrize(
+    ("right", "asked", "said"),
+    [
+        ("own", "own_other", "Are these its weights"),
+        ("square", "squares_turned", "With its weights transposed it does"),
+        ("words", "words_other", "differ by up to 0.0001, rounding allows"),
+        ("make", "jax_model", "Are these its weights"),
+        ("make", "normed", "Are these its weights"),
+        ("make", "own", "outputs per sample=(2,); expected (3,)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["path", "certify", "symmetries"])
+def test_a_model_that_does_not_is_refused_before_anything_is_computed(
+    here, monkeypatch, capfd, right, asked, said, command
+):
+    import saddlescope.paths.find
+
+    _stored(monkeypatch, right)
+    monkeypatch.setattr(saddlescope.paths.find, "find_path", lambda *_, **__: pytest.fail("computed"))
+    words = {
+        "path": ["path", f"net.py:{asked}", "--layer", "1", "--out", "r.saddle"],
+        "certify": ["certify", "--net", f"net.py:{asked}", "--out", "c.json"],
+        "symmetries": ["symmetries", f"net.py:{asked}"],
+    }
+    before = sorted(Path().iterdir())
+    assert run([*words[command], "--data", "with.npz"]) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line != "loading"]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert sorted(Path().iterdir()) == before
+
+
+def test_outputs_after_a_softmax_are_named_for_a_model_of_any_kind(here, monkeypatch, capfd):
+    _stored(monkeypatch, "make")
+    rows = dict(np.load("with.npz"))
+    rows["outputs"] = torch.softmax(torch.as_tensor(rows["outputs"]), 1).numpy()
+    np.savez("with.npz", **rows)
+    assert run(["symmetries", "net.py:make", "--data", "with.npz"]) == 2
+    assert "outputs after softmax" in capfd.readouterr().err
+
+
+def test_a_class_with_the_least_of_a_model_serves_every_command(here, capfd):
+    g = np.random.default_rng(0)
+    np.savez("three.npz", inputs=g.normal(size=(20, 3)), targets=g.normal(size=(20, 3)))
+    answer = asked(capfd, "net.py:own", "--data", "three.npz")
+    assert (answer["origin"], [group["units"] for group in answer["groups"]]) == ("Residual", [4])
+    words = ["--data", "three.npz", "--target", "network"]
+    code = run(["path", "net.py:own", "--layer", "1", "--pair", "0,1", "--steps", "3", *words, "--out", "r.saddle"])
+    assert code in (0, 1)
+    assert run(["certify", "--net", "net.py:own", *words, "--json"]) == 0
+
+
 MISTAKES = {
+    "own class without inputs": (["net.py:own"], "does not say its inputs"),
+    "own class with NaN": (["net.py:own_nan", "--example", "3"], "not finite: bias[0]=nan"),
+    "own class with one array more": (["net.py:own_extra", "--example", "3"], "more=(4,); expected no such array"),
     "no file": (["none.py:make"], "no such file"),
     "no module": (["none.there:make"], "ModuleNotFoundError"),
     "no function": (["net.py:absent"], "no such function"),

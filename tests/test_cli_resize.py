@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 from saddlescope.cli import main
 from saddlescope.cli.expand import expand
@@ -69,6 +70,28 @@ def test_expand_then_reduce_gives_the_function_and_the_widths_back(run, capfd):
     assert {"layer", "neuron", "why", "into"} <= set(answer["removed"][0])
     assert answer["max_output_deviation"] <= 1e-13
     assert np.abs(outputs("small.safetensors") - outputs("net.safetensors")).max() <= 1e-13
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(("--shares", "equal"), True), (("--shares", "random"), False), (("--zero-type", "1:5"), False)]
+)
+def test_copies_that_training_cannot_part_are_told(run, capfd, words, told):
+    """Torch's Adam leaves copies with equal shares equal to the last bit; no other group of equal neurons stays."""
+    network, start = MLP((2, 3, 2), "tanh"), MLP((2, 3, 2), "tanh").initial(4)
+    save_weights("flat.safetensors", network, start)
+    assert run(["expand", "flat.safetensors", "--widths", "1:8", "--data", "data.npz", *words, "--out", "w.st"]) == 0
+    assert ("training leaves them equal" in capfd.readouterr().err) is told
+    weights = {name: torch.tensor(v, requires_grad=True) for name, v in load_weights("w.st")[1].items()}
+    with np.load("data.npz") as rows:
+        x, y = (torch.tensor(rows[name]) for name in ("inputs", "targets"))
+    adam = torch.optim.Adam(list(weights.values()), 1e-2)
+    for _ in range(20):
+        adam.zero_grad()
+        hidden = torch.tanh(x @ weights["0.weight"].T + weights["0.bias"])
+        torch.mean((hidden @ weights["2.weight"].T + weights["2.bias"] - y) ** 2).backward()
+        adam.step()
+    apart = torch.cdist(weights["0.weight"].detach(), weights["0.weight"].detach()) + 9.0 * torch.eye(8)
+    assert bool((apart.min(dim=1).values < 1e-9).any()) is told
 
 
 def test_people_read_the_widths_first_on_standard_error(run, capfd):

@@ -267,6 +267,10 @@ def test_wrong_parameters_are_named(small):
         find_path(problem, remove(teacher, network.neurons(1), 0), layer=1)
     with pytest.raises(NonFiniteError, match=r"0.bias\[2\]=nan"):
         find_path(problem, {**teacher, "0.bias": np.array([0, 0, np.nan, 0, 0])}, layer=1)
+    with pytest.raises(
+        NonFiniteError, match=r"computed at the starting point holds 1 .* not finite: loss\[\]=(inf|nan)"
+    ):
+        find_path(problem, {**teacher, "2.weight": 1e200 * teacher["2.weight"]}, layer=1)
     twins = {**teacher, "0.weight": np.ones((5, 2)), "0.bias": np.ones(5)}
     with pytest.raises(NeuronsError, match="coincide already"):
         find_path(problem, twins, layer=1, pair=(0, 1), settings=replace(PathSettings(), polish=False))

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from references.synthetic_paths import EVENT_KINDS, NODES, synthetic_path
 from saddlescope.critical.result import Certificate, Inertia, Kind, Part
@@ -171,6 +172,30 @@ def test_the_suffix_says_the_format(tmp_path: FilePath, suffix: str, head: bytes
     save_figure(path_figure(synthetic_path()), file)
     assert file.read_bytes().startswith(head)
     assert os.listdir(tmp_path) == [file.name]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_last_bits_of_the_layout_do_not_reach_the_file(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Matplotlib's own layout differs in them from run to run: its solver orders terms by their addresses in memory."""
+    lay_out, contents = ConstrainedLayoutEngine.execute, set()
+    for shift in (0.0, 3e-12, -3e-12):
+
+        def execute(engine: Any, fig: Figure, shift: float = shift) -> Any:
+            lay_out(engine, fig)
+            for axes in fig.axes:
+                within, bounds = axes.get_in_layout(), axes.get_position(original=True).bounds
+                axes.set_position([place + shift for place in bounds])
+                axes.set_in_layout(within)
+
+        monkeypatch.setattr(ConstrainedLayoutEngine, "execute", execute)
+        figure = path_figure(synthetic_path())
+        engine = figure.get_layout_engine()
+        save_figure(figure, tmp_path / f"a{suffix}")
+        assert figure.get_layout_engine() is engine
+        contents.add((tmp_path / f"a{suffix}").read_bytes())
+    assert len(contents) == 1
 
 
 def test_fonts_are_embedded_whole_in_a_pdf_and_words_stay_words_in_an_svg(tmp_path: FilePath) -> None:

@@ -64,6 +64,15 @@ def test_a_loaded_path_is_the_saved_one_in_every_field(tmp_path: FilePath, endin
     assert_same(path, load_path(tmp_path / "one.saddle"))
 
 
+@pytest.mark.parametrize("name", [b"bad\xff.saddle", "ü\u202e\n.saddle".encode()])
+def test_a_folder_may_have_any_name_that_the_disk_takes(tmp_path: FilePath, name: bytes) -> None:
+    """The netCDF library takes UTF-8 only, and said so after the whole path had been computed."""
+    folder = tmp_path / os.fsdecode(name)
+    assert_same(save_path(synthetic_path(), folder), load_path(folder))
+    assert_same(save_path(synthetic_path(seed=2), folder, overwrite=True), load_path(folder))
+    assert [os.fsencode(place.name) for place in tmp_path.iterdir()] == [name]
+
+
 def test_infinite_and_undefined_numbers_come_back_as_they_were(tmp_path: FilePath) -> None:
     losses = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 5e-324, 1.7e308, 1 / 3, 1.0])
     made = synthetic_path()

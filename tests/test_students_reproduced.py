@@ -25,6 +25,7 @@ def _student(ending: str = "zero loss", **changes: Any) -> dict[str, Any]:
         "seed": 0,
         "loss": 1e-21 if ending == "zero loss" else 1e-6,
         "ending": ending,
+        "growth": 2.0,
         "lowest": 1e-4 if ending == "critical point" else None,
         "copies": [2, 1, 1, 1],
         "zero_groups": [2],
@@ -76,7 +77,7 @@ def test_a_low_loss_of_a_student_that_was_cut_is_not_zero_loss() -> None:
     row = [_student("not converged", loss=2e-20)] * 3
     found = {one.claim: one for one in judgements(find("overparameterised-training")[0], {"a": _cell(20, row)})}
     assert "zero loss 0 of 3" in found["reach"].measured
-    assert "3 not converged" in found["reach"].measured
+    assert "3 not converged (loss up to 2.0e-20, largest weight up to 2 times its start's)" in found["reach"].measured
 
 
 def test_deep_students_say_no_and_undecided() -> None:
@@ -85,7 +86,7 @@ def test_deep_students_say_no_and_undecided() -> None:
     assert _agrees(name, good) == dict.fromkeys(("narrow", "wide", "copies"), "yes")
     contrary = {"a": _cell(5, [_student(distances=[0.1] * 4)]), "b": _cell(20, [_student("critical point")])}
     assert _agrees(name, contrary) == dict.fromkeys(("narrow", "wide", "copies"), "no")
-    cut = {"a": _cell(5, [_student("channel suspected")]), "b": _cell(20, [_student("not converged")])}
+    cut = {"a": _cell(5, [_student("not converged", growth=300.0)]), "b": _cell(20, [_student("not converged")])}
     assert _agrees(name, cut) == dict.fromkeys(("narrow", "wide", "copies"), "undecided")
 
 

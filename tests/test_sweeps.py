@@ -1,6 +1,7 @@
 """Sweeps: ids follow the settings, what is finished stays, only what is missing is computed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,12 @@ def test_a_changed_version_computes_all_anew(tmp_path: Path) -> None:
     assert calls == [0, 1, 2, 3]
 
 
-def test_a_half_written_file_counts_as_not_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [lambda text: text[:-20], lambda _: "[" * 200_000, lambda _: "null"])
+def test_a_damaged_file_counts_as_not_done(tmp_path: Path, change: Callable[[str], str]) -> None:
     (task,) = tasks(1)
     keep(tmp_path, task, {"square": 0}, 1.0)
     (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text()[:-20])
+    file.write_text(change(file.read_text()))
     assert kept(tmp_path, task) is None
     sweep(square, (task,), tmp_path)
     assert kept(tmp_path, task) is not None

@@ -12,7 +12,7 @@ from safetensors.torch import save_file as torch_save
 
 from saddlescope.data.agreement import doubt, require_agreement
 from saddlescope.data.data import Data
-from saddlescope.data.weights import load_weights, save_weights
+from saddlescope.data.weights import load_weights, save_weights, weights_notes
 from saddlescope.errors import NonFiniteError, RecordExistsError, SettingsError, ShapeError, StorageError, WeightsError
 from saddlescope.models.mlp import MLP
 from saddlescope.precision import float64
@@ -374,7 +374,7 @@ def test_outputs_after_a_softmax_or_of_another_function_are_named(taught):
         load_weights(file, activation="tanh", data=Data(x, x[:, :2], outputs=torch.softmax(module(x), 1)))
     with pytest.raises(WeightsError, match="No known activation"):
         load_weights(file, activation="tanh", data=Data(x, x[:, :2], outputs=module(x) + 1e-3))
-    with pytest.raises(ShapeError, match="inputs, outputs"):
+    with pytest.raises(ShapeError, match="outputs per sample=\\(4,\\); expected \\(2,\\)"):
         load_weights(file, activation="tanh", data=Data(x, x[:, :2], outputs=x))
 
 
@@ -408,3 +408,10 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
         save_weights(tmp_path / f"{k}.safetensors", network, network.initial(0))
         contents.add((tmp_path / f"{k}.safetensors").read_bytes())
     assert len(contents) == 1
+
+
+def test_notes_may_hold_a_name_that_is_no_utf_8(tmp_path):
+    network = MLP((3, 4, 2), "tanh")
+    notes = {"command": "train --data b\udcff.npz ü"}
+    save_weights(tmp_path / "b\udcff.safetensors", network, network.initial(0), notes=notes)
+    assert weights_notes(tmp_path / "b\udcff.safetensors")["command"] == "train --data b\\udcff.npz ü"

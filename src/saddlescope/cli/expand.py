@@ -112,6 +112,12 @@ def expand(
         f"{found.output_scale:.3g} on {len(inputs)} samples",
         quiet=quiet or json,
     )
+    if shares == "equal" and any(origin.kind == "copy" for origin in found.origins):
+        say(
+            "copies        share equally, so that they have equal gradients: training leaves them equal; "
+            "--shares random parts them",
+            quiet=quiet or json,
+        )
     say(f"written to {out}", quiet=quiet or json)
     show_versions(quiet=quiet or json, verbose=verbose)
     return 0

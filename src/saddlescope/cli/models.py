@@ -59,7 +59,7 @@ def open_model(
         weights: a file of weights for a model of the user's own code.
         example: a small batch of inputs, instead of the function's own; one is needed for a PyTorch module.
         activation: of a plain network, when its file does not say it.
-        data: rows that serve as an example where there is no other.
+        data: rows that serve as an example where there is no other; with ``outputs``, the model is compared with them.
         statistics: of batch norm, "kept" or "folded"; see `from_torch`.
 
     Raises:
@@ -77,7 +77,16 @@ def open_model(
         raise SettingsError(
             "your own code has its own activations", name="activation", value=activation, expected="a file of weights"
         )
-    made = run_own(word)
+    opened = _opened(word, run_own(word), weights, example, data, statistics)
+    if data is not None:
+        from saddlescope.data.agreement import require_agreement
+
+        require_agreement(opened.model, opened.parameters, data)
+    return opened
+
+
+def _opened(word: str, made: Any, weights: Path | None, example: Any, data: Any, statistics: str) -> Opened:
+    """Return the model that the user's own code made."""
     words = {"network": word, **({} if weights is None else {"weights": str(weights)})}
     parts = tuple(made) if isinstance(made, tuple | list) else (made,)
     if 1 <= len(parts) <= 2 and _is_module(parts[0]):
@@ -124,8 +133,11 @@ def _arrays(example: Any) -> tuple[np.ndarray, ...]:
 def _own(
     word: str, parts: tuple[Any, ...], example: Any, weights: Path | None, words: Mapping[str, object], data: Any
 ) -> Opened:
-    """Return a model of saddlescope with its parameters, or with those of a file under the same names."""
-    model, parameters = parts[0], getattr(parts[1], "parameters", parts[1])
+    """Return a model of saddlescope, or of a class of the user's own, with its parameters or with a file's."""
+    from saddlescope.arrays import require_finite
+    from saddlescope.models.contract import adapted
+
+    model, parameters = adapted(parts[0]), getattr(parts[1], "parameters", parts[1])
     if not isinstance(parameters, Mapping):
         raise SettingsError("these are no parameters", name=word, value=type(parameters).__name__, expected=RETURNS)
     if weights is not None:
@@ -139,6 +151,7 @@ def _own(
         parameters = {name: stored[name] for name in {**parameters, **stored} if name in stored}
     values = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
     model.check(values)
+    require_finite(values, "the model")
     inputs = example if example is not None else parts[2] if len(parts) == 3 else None
     if inputs is None:
         inputs = data.inputs[:_SAMPLES] if data is not None else _drawn(model)
@@ -169,9 +182,11 @@ def _stored(path: Path) -> dict[str, np.ndarray]:
 def _drawn(model: Any) -> np.ndarray:
     """Return inputs drawn at random for a model that takes rows of real numbers."""
     kinds = getattr(model, "inputs", None)
-    if kinds is not None and any(one.kind != "f" for one in kinds):
+    known = bool(getattr(model, "widths", ())) if kinds is None else all(one.kind == "f" for one in kinds)
+    if not known:
+        why = "does not say its inputs" if kinds is None else "takes whole numbers"
         raise SettingsError(
-            "an example is missing: this model takes whole numbers",
+            f"an example is missing: this model {why}",
             name="model",
             value=getattr(model, "origin", "own"),
             expected="(model, parameters, example) from the function, or --data",
@@ -236,6 +251,9 @@ def layer_number(model: Any, word: str) -> int:
     """
     if word.lstrip("-").isdigit():
         return int(word)
+    for number, units in model.layers.items():
+        if units.facts.name == word:
+            return number
     if not hasattr(model, "symmetry"):
         raise SettingsError("not a hidden layer's number", name="layer", value=word, expected="a whole number from 1")
     return int(model.symmetry(word).layer)

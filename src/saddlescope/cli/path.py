@@ -201,7 +201,6 @@ def problem_on(
     """
     from saddlescope.data.agreement import doubt
     from saddlescope.data.data import teacher_data
-    from saddlescope.models.mlp import MLP
     from saddlescope.problem.problem import Problem
 
     own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
@@ -212,7 +211,5 @@ def problem_on(
         rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
-    why = None
-    if isinstance(network, MLP):
-        why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
+    why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
     return problem, {"target": "network" if own else "data", **({} if why is None else {"doubt": why})}

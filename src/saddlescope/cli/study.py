@@ -123,7 +123,7 @@ def _checked(asked: "Study") -> dict[str, Any]:
         network = _to_train(asked, rows).network
         parameters = network.initial(asked.train.seed)
     else:
-        network, parameters = load_weights(str(asked.network), activation=asked.activation)
+        network, parameters = load_weights(str(asked.network), activation=asked.activation, data=rows)
     if asked.path is not None:
         settings = {name: getattr(asked, name) for name in ("loss", "target", "weight_decay", "norm_barrier")}
         problem, _ = problem_on(network, parameters, rows, **settings)

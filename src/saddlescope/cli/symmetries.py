@@ -90,6 +90,14 @@ def _found(opened: Opened) -> "tuple[Symmetry, ...]":
     return symmetries(opened.model, opened.parameters, opened.inputs)
 
 
+def _origin(model: Any) -> str:
+    """Return where a model comes from, in a word."""
+    from saddlescope.models.contract import unwrapped
+    from saddlescope.models.mlp import is_dense
+
+    return "perceptron" if is_dense(model) else str(getattr(model, "origin", type(unwrapped(model)).__qualname__))
+
+
 def symmetries_json(word: str, opened: Opened, found: "Sequence[Symmetry]") -> dict[str, Any]:
     """Return the JSON document of ``saddlescope symmetries --json``, with the user's own names."""
     groups = []
@@ -103,7 +111,7 @@ def symmetries_json(word: str, opened: Opened, found: "Sequence[Symmetry]") -> d
     model = opened.model
     return {
         "model": word,
-        "origin": getattr(model, "origin", "perceptron"),
+        "origin": _origin(model),
         "parameters": int(model.layout.size),
         "groups": groups,
     }
@@ -135,7 +143,7 @@ def _show(opened: Opened, found: "Sequence[Symmetry]") -> None:
     """Print the table on standard error, and the reasons below it."""
     model, proved = opened.model, sum(group.verified for group in found)
     layers = sum(group.layer is not None for group in found)
-    where = getattr(model, "origin", "perceptron")
+    where = _origin(model)
     say(
         f"{len(found)} groups of interchangeable units, {proved} proved by permutation; {layers} that paths can lead "
         f"through. {where}, {model.layout.size} parameters"

@@ -1,7 +1,8 @@
-"""Is this my network? What the user's own program computed is compared with what the network computes here.
+"""Is this my network? What the user's own program computed is compared with what the model computes here.
 
-A wrong activation, order of layers or transposition gives another function without any error. Where the data hold
-`outputs`, the difference shows it; the known slips are tried, and the one that reproduces the outputs is named.
+Other weights, a wrong activation, order of layers or transposition give another function without any error. Where the
+data hold `outputs`, the difference shows it; the known slips are tried, and the one that reproduces the outputs is
+named. Any model is asked for its outputs only (`apply`); activations and orders are tried for chains of dense layers.
 """
 
 import itertools
@@ -16,7 +17,8 @@ from saddlescope.arrays import Parameters, to_numpy
 from saddlescope.data.data import Data, network_outputs
 from saddlescope.errors import ShapeError, WeightsError
 from saddlescope.models.activations import ACTIVATIONS
-from saddlescope.models.mlp import MLP
+from saddlescope.models.contract import adapted, as_taken
+from saddlescope.models.mlp import MLP, is_dense
 from saddlescope.precision import float64
 
 # Another order of summation, or another library's tanh, may round so many times as coarsely as JAX does.
@@ -27,22 +29,22 @@ SAMPLES, LAYERS = 256, 4
 ACCURACY = 0.1
 
 _AFTER: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "softmax": lambda z: np.asarray(jax.nn.softmax(z, axis=1)),
-    "log-softmax": lambda z: np.asarray(jax.nn.log_softmax(z, axis=1)),
+    "softmax": lambda z: np.asarray(jax.nn.softmax(z, axis=-1)),
+    "log-softmax": lambda z: np.asarray(jax.nn.log_softmax(z, axis=-1)),
     "sigmoid": lambda z: np.asarray(jax.nn.sigmoid(z)),
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0.0),
 }
 
 
-def require_agreement(network: MLP, parameters: Parameters, data: Data) -> float | None:
-    """Compare a network with the outputs that its data hold.
+def require_agreement(network: Any, parameters: Parameters, data: Data) -> float | None:
+    """Compare a model with the outputs that its data hold.
 
     The difference may be as large as rounding makes it, which is measured: in float32, or in the coarser type that
     every stored output fits into.
 
     Args:
-        network: what is to be the user's network.
+        network: what is to be the user's model, with `layout` and `apply`.
         parameters: its parameters.
         data: inputs and, perhaps, outputs.
 
@@ -50,44 +52,82 @@ def require_agreement(network: MLP, parameters: Parameters, data: Data) -> float
         The largest difference; None where the data hold no outputs.
 
     Raises:
-        ShapeError: other numbers of inputs or outputs.
-        WeightsError: the network gives other outputs; the text says what would give these, if that is known.
+        SettingsError: no model.
+        ShapeError: inputs that it does not run on, or other numbers of outputs.
+        WeightsError: the model gives other outputs; the text says what would give these, if that is known.
     """
     if data.outputs is None:
         return None
+    network = adapted(network)
     network.check(parameters)
-    given = (data.inputs.shape[1], data.outputs.shape[1])
-    ends = (network.widths[0], network.widths[-1])
-    if given != ends:
-        raise ShapeError("data and network do not fit", name="inputs, outputs", value=given, expected=str(ends))
     parameters = to_numpy(parameters)
     here = network_outputs(network, parameters, data.inputs)
-    gap = np.abs(here - data.outputs)
+    if here[0].size != data.outputs[0].size:
+        raise ShapeError(
+            "data and network do not fit",
+            name="outputs per sample",
+            value=data.outputs.shape[1:],
+            expected=str(here.shape[1:]),
+        )
+    outputs = data.outputs.reshape(here.shape)
+    gap = np.abs(here - outputs)
     with float64():
         largest, allowed = float(gap.max()), _allowed(network, parameters, data, here)
     if largest <= allowed:
         return largest
-    row, column = (int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
-    cause = _explanation(network, parameters, data, allowed)
+    place = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
+    cause = _explanation(network, parameters, data.inputs[:SAMPLES], outputs[:SAMPLES], allowed)
     raise WeightsError(
         f"this network does not give the data's own outputs: they differ by up to {largest:.3g}, rounding allows "
         f"{allowed:.1e}",
-        name=f"output [{row}, {column}]",
-        value=f"{here[row, column]:.6g}",
-        expected=f"{data.outputs[row, column]:.6g}",
-        advice=cause
-        or "No known activation, order of layers or transposition gives them; were they computed in "
-        "reduced precision, or in training mode?",
+        name=f"output {list(place)}",
+        value=f"{here[place]:.6g}",
+        expected=f"{outputs[place]:.6g}",
+        advice=cause or _unknown(network),
     )
 
 
-def _allowed(network: MLP, parameters: Parameters, data: Data, here: np.ndarray) -> float:
+def _unknown(network: Any) -> str:
+    """Return what to look at where no slip is known to give the data's outputs."""
+    if is_dense(network):
+        return (
+            "No known activation, order of layers or transposition gives them; were they computed in reduced "
+            "precision, or in training mode?"
+        )
+    return "Are these its weights, and were the outputs computed by it, in eval mode, for these inputs?"
+
+
+def _allowed(network: Any, parameters: Parameters, data: Data, here: np.ndarray) -> float:
     """Return how far rounding alone may move an output: measured in the type that the outputs were computed in."""
     kind = _kind(np.asarray(data.outputs))
-    coarse = {name: jnp.asarray(value, kind) for name, value in parameters.items()}
-    there = np.asarray(network.apply(coarse, jnp.asarray(data.inputs[:SAMPLES], kind)), np.float64)
+    rows = as_taken(network, data.inputs[:SAMPLES])
+    there = _computed_in(kind, network, parameters, rows)
+    moved = _perturbed(kind, network, parameters, rows) if there is None else there
     unit = float(jnp.finfo(kind).eps) * float(np.abs(here).max())
-    return ROUNDINGS * max(float(np.abs(there - here[:SAMPLES]).max()), unit)
+    return ROUNDINGS * max(float(np.abs(moved - here[:SAMPLES]).max()), unit)
+
+
+def _computed_in(kind: Any, network: Any, parameters: Parameters, rows: np.ndarray) -> np.ndarray | None:
+    """Return the outputs computed in a coarse type; None for a model that holds on to a finer one."""
+    coarse = {name: jnp.asarray(value, kind) for name, value in parameters.items()}
+    given = jnp.asarray(rows, kind if rows.dtype.kind == "f" else None)
+    try:
+        form = jax.eval_shape(network.apply, coarse, given)
+    except Exception:  # own code that mixes the types of its constants and of its arguments
+        return None
+    return np.asarray(network.apply(coarse, given), np.float64) if form.dtype == kind else None
+
+
+def _perturbed(kind: Any, network: Any, parameters: Parameters, rows: np.ndarray) -> np.ndarray:
+    """Return the outputs after a relative change of every parameter and input by one rounding, up or down at random.
+
+    What is computed in a type of this precision is exact for parameters and inputs changed about as much.
+    """
+    generator, unit = np.random.default_rng(0), float(jnp.finfo(kind).eps)
+    change = {n: v * (1.0 + unit * generator.choice([-1.0, 1.0], np.shape(v))) for n, v in parameters.items()}
+    if rows.dtype.kind == "f":
+        rows = rows * (1.0 + unit * generator.choice([-1.0, 1.0], rows.shape))
+    return network_outputs(network, change, rows)
 
 
 def _kind(outputs: np.ndarray) -> Any:
@@ -101,9 +141,10 @@ def _kind(outputs: np.ndarray) -> Any:
     return jnp.float32
 
 
-def _explanation(network: MLP, parameters: Parameters, data: Data, allowed: float) -> str | None:
+def _explanation(
+    network: Any, parameters: Parameters, inputs: np.ndarray, outputs: np.ndarray, allowed: float
+) -> str | None:
     """Return the slip that reproduces the data's outputs, in words."""
-    inputs, outputs = data.inputs[:SAMPLES], np.asarray(data.outputs)[:SAMPLES]
     with float64():
         for words, other, values in _slips(network, parameters):
             there = network_outputs(other, values, inputs)
@@ -116,15 +157,16 @@ def _explanation(network: MLP, parameters: Parameters, data: Data, allowed: floa
     return None
 
 
-def _slips(network: MLP, parameters: Parameters) -> Iterator[tuple[str, MLP, Parameters]]:
+def _slips(network: Any, parameters: Parameters) -> Iterator[tuple[str, Any, Parameters]]:
     """Yield networks that a slip would make of the right one."""
-    for name in ACTIVATIONS:
-        if name != network.activation and network.depth > 1:
-            yield f"With activation {name} it does", MLP(network.widths, name, bias=network.bias), parameters
+    if is_dense(network) and network.depth > 1:
+        for name in ACTIVATIONS:
+            if name != network.activation:
+                yield f"With activation {name} it does", MLP(network.widths, name, bias=network.bias), parameters
     turned = _turned(parameters)
     if turned is not None:
         yield "With its weights transposed it does: they are stored (in, out)", network, turned
-    if network.depth <= LAYERS:
+    if is_dense(network) and network.depth <= LAYERS:
         for order in itertools.permutations(range(network.depth)):
             if order != tuple(range(network.depth)):
                 moved = _reordered(network, parameters, order)
@@ -148,7 +190,7 @@ def _reordered(network: MLP, parameters: Parameters, order: tuple[int, ...]) -> 
 
 
 def doubt(
-    network: MLP,
+    network: Any,
     parameters: Parameters,
     data: Data,
     *,
@@ -159,24 +201,26 @@ def doubt(
     """Return what speaks against the network being one that was trained on these data, in words; None if nothing does.
 
     Args:
-        network: what is to be the user's network.
+        network: what is to be the user's network, with `layout` and `apply`.
         parameters: its parameters.
         data: inputs with targets, labels or both, as they were read.
         accuracy: the accuracy in training, where it is known.
         weight_decay: with one, a network may rightly be no better than one whose parameters are all zero.
         targets: whether the loss is of the data's targets, not of the network's own outputs.
     """
-    outputs, found = network_outputs(network, to_numpy(parameters), data.inputs), []
-    if data.labels is not None and data.labels.min() >= 0 and data.labels.max() < outputs.shape[1] > 1:
-        here = float(np.mean(outputs.argmax(axis=1) == data.labels))
-        common = float(np.bincount(data.labels).max() / len(data.labels))
+    outputs, found = network_outputs(adapted(network), to_numpy(parameters), data.inputs), []
+    labels, classes = data.labels, outputs.shape[1] if outputs.ndim == 2 else 0
+    if labels is not None and labels.min() >= 0 and labels.max() < classes > 1:
+        here = float(np.mean(outputs.argmax(axis=1) == labels))
+        common = float(np.bincount(labels).max() / len(labels))
         if accuracy is not None and here < accuracy - ACCURACY:
             found.append(f"accuracy {here:.4f} on these data, {accuracy:.4f} in training")
         elif here < common:
             found.append(f"accuracy {here:.4f}, below that of naming always the commonest label, {common:.4f}")
     if targets and data.targets is not None and data.targets.shape == outputs.shape:
-        loss = float(np.mean(np.square(outputs - data.targets)))
-        best = np.zeros(outputs.shape[1]) if weight_decay > 0 else data.targets.mean(axis=0)
+        with np.errstate(over="ignore"):  # infinite is told as that
+            loss = float(np.mean(np.square(outputs - data.targets)))
+        best = np.zeros(outputs.shape[1:]) if weight_decay > 0 else data.targets.mean(axis=0)
         constant = float(np.mean(np.square(best - data.targets)))
         if loss > constant:
             found.append(f"squared error {loss:.4g}, above that of constant outputs, {constant:.4g}")

@@ -15,6 +15,10 @@ from saddlescope.precision import float64
 # Rows evaluated at once when a teacher makes targets.
 CHUNK = 8192
 
+# Sums of squares, and of squares of squares in the Hessian's products, stay within double precision for numbers of
+# this size and the inverse of it; beyond, a loss becomes infinite, or zero where nothing fits.
+LARGEST = 1e75
+
 
 @dataclass(frozen=True, eq=False, init=False)
 class Data:
@@ -25,7 +29,8 @@ class Data:
     (`agreement.require_agreement`). All arrays are copies, and read-only.
 
     Raises:
-        DataError: no samples, no input columns, masked entries, or labels that are not whole numbers within int64.
+        DataError: no samples, no input columns, masked entries, numbers whose squares double precision does not hold,
+            or labels that are not whole numbers within int64.
         ShapeError: arrays of wrong dimension, or with different numbers of samples.
         NonFiniteError: NaN or infinity.
     """
@@ -86,7 +91,21 @@ def _rows(array: np.ndarray, name: str, *, whole: bool = False) -> np.ndarray:
             value=array[place],
             expected="finite numbers",
         )
+    _require_squares(own, name)
     return own
+
+
+def _require_squares(rows: np.ndarray, name: str) -> None:
+    """Refuse numbers whose squares overflow, or are all lost."""
+    size = max(float(rows.max()), -float(rows.min()))  # without a copy of the rows
+    if size and not 1.0 / LARGEST <= size <= LARGEST:
+        raise DataError(
+            "the numbers are too large or too small for sums of their squares in double precision",
+            name=f"largest of {name}",
+            value=f"{size:.3g}",
+            expected=f"{1.0 / LARGEST:g} to {LARGEST:g}, or all zero",
+            advice="Choose another unit of measurement",
+        )
 
 
 def _fits(array: np.ndarray) -> bool:

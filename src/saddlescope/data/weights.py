@@ -61,7 +61,8 @@ def save_weights(
     if os.path.lexists(path) and not overwrite:
         raise RecordExistsError("the output exists", name="file", value=path, advice="Use another name, or --overwrite")
     metadata = {
-        **(notes or {}),
+        # A file's header is UTF-8: of names on disk that are not, such as in a command, the odd bytes become escapes.
+        **{key: value.encode("utf-8", "backslashreplace").decode("utf-8") for key, value in (notes or {}).items()},
         **({LAYERS: ",".join(own)} if own else {}),
         "activation": network.activation,
         "widths": ",".join(str(width) for width in network.widths),

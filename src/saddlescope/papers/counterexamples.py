@@ -6,19 +6,22 @@ PyTorch's names, ``data.npz`` with inputs and targets.
 
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saddlescope.data.weights import load_weights, save_weights
-from saddlescope.errors import DataError, StorageError
+from saddlescope.errors import UNREADABLE, DataError, StorageError
 from saddlescope.files import require_free, require_room, writing
 from saddlescope.papers.claims import Verdict, find_statement
 from saddlescope.papers.samples import Case
-from saddlescope.papers.statements import Finding
+from saddlescope.papers.statements import Finding, Statement
 
 FORMAT = 1
+NEEDED = {"statement", "source", "words", "seed", "facts", "network", "numbers"}
 README = "README.txt"
 TEXT = "Counterexamples, one folder a statement. Judge one again: saddlescope claims --recheck FOLDER\n"
 
@@ -105,11 +108,11 @@ def _write(place: Path, final: Path, verdict: Verdict) -> None:
 def _read(place: Path) -> dict[str, Any]:
     try:
         record = json.loads((place / "claim.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise DataError(
             "this is no counterexample", name="folder", value=str(place), expected="a folder with a claim.json"
         ) from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT or "statement" not in record:
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not set(record) >= NEEDED:
         raise DataError(
             "a counterexample of another format", name="folder", value=str(place), expected=f"format {FORMAT}"
         )
@@ -125,14 +128,14 @@ def recheck(folder: Path) -> tuple[dict[str, Any], Finding | None]:
     """
     place = Path(folder)
     record = _read(place)
-    statement = find_statement(record["statement"])
+    statement = find_statement(str(record["statement"]))
     if not record["network"]:
-        return record, statement.judge(Case(record["seed"], record["facts"]))
+        return record, _judged(statement, Case(record["seed"], record["facts"]), place)
     network, parameters = load_weights(place / "network.safetensors")
     try:
-        with np.load(place / "data.npz", allow_pickle=False) as arrays:
+        with (place / "data.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             inputs, targets = arrays["inputs"], arrays["targets"]
-    except (OSError, ValueError, KeyError) as error:
+    except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             "the data cannot be read", name="file", value=str(place / "data.npz"), expected="inputs and targets"
         ) from error
@@ -146,4 +149,21 @@ def recheck(folder: Path) -> tuple[dict[str, Any], Finding | None]:
         inputs,
         targets,
     )
-    return record, statement.judge(case)
+    return record, _judged(statement, case, place)
+
+
+def _judged(statement: Statement, case: Case, place: Path) -> Finding | None:
+    """Return what a statement finds in a case that was read; facts that somebody changed are no fault of ours.
+
+    Raises:
+        DataError: facts or arrays that the statement cannot be asked of.
+    """
+    try:
+        return statement.judge(case)
+    except (*UNREADABLE, AssertionError) as error:
+        raise DataError(
+            f"the counterexample does not hold what its statement is about ({type(error).__name__})",
+            name="folder",
+            value=str(place),
+            expected="files as saddlescope claims wrote them",
+        ) from error

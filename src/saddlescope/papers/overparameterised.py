@@ -119,14 +119,16 @@ def zeros(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def endings(students: list[dict[str, Any]]) -> str:
     """Return the numbers of seeds by outcome in words, zero loss with its 95% interval."""
-    names = ("critical point", "channel suspected", "not converged")
     reached, total = len(zeros(students)), len(students)
     low, high = interval(reached, total)
-    others = [(sum(one["ending"] == name for one in students), name) for name in names]
-    rest = "".join(f", {count} {name}" for count, name in others if count)
-    if others[-1][0]:
-        highest = max(one["loss"] for one in students if one["ending"] == names[-1])
-        rest += f" (loss up to {highest:.1e})"
+    stuck = sum(one["ending"] == "critical point" for one in students)
+    cut = [one for one in students if one["ending"] == "not converged"]
+    rest = f", {stuck} critical point" if stuck else ""
+    if cut:
+        loss, growth = (max(one[key] for one in cut) for key in ("loss", "growth"))
+        rest += (
+            f", {len(cut)} not converged (loss up to {loss:.1e}, largest weight up to {growth:.2g} times its start's)"
+        )
     return f"zero loss {reached} of {total} (95%: {low:.0%} to {high:.0%}){rest}"
 
 

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from saddlescope.plots.canvas import BLUE, GREY, ORANGE, RED
+from saddlescope.plots.canvas import BLUE, GREY, ORANGE
 
 MARKS = {
     "zero loss": ("o", BLUE),
     "critical point": ("s", ORANGE),
-    "channel suspected": ("^", RED),
     "not converged": ("x", GREY),
 }
 

@@ -150,6 +150,7 @@ def _share(held: int, total: int) -> Agreement:
 
 EXPERIMENT = Experiment(
     name="overparameterised-training",
+    version=2,
     title="Students wider than their teacher",
     source="[S21] toy experiments",
     claims=CLAIMS,

@@ -16,7 +16,6 @@ NAMES = {"sigmoid_softplus": r"$g$ = sigmoid($4x$) + softplus($x$)"}
 ENDINGS = (
     ("zero loss", BLUE, ""),
     ("critical point", ORANGE, "//"),
-    ("channel suspected", RED, "xx"),
     ("not converged", "#CCCCCC", ""),
 )
 ROLES = (("copies", BLUE, ""), ("zero-type groups", GREEN, "//"), ("silent", "#CCCCCC", ""), ("other", RED, "xx"))

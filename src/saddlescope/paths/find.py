@@ -153,7 +153,7 @@ def find_path(
     Raises:
         NeuronsError: no such layer or neuron, twice the same neuron, or a pair that coincides already.
         ShapeError: parameters that do not fit the network.
-        NonFiniteError: NaN or infinity among the parameters.
+        NonFiniteError: NaN or infinity among the parameters, or a loss that is not finite there.
         SettingsError: a setting outside its range.
 
     Source: [B19] section 4.1; science notes, section 2.
@@ -187,6 +187,7 @@ def find_path(
     if settings.polish:
         x = polish_start(objective, x, limits, solver)
     began_at = start_of(objective, given, x, polished=settings.polish)
+    require_finite({"loss": np.asarray(began_at.loss_given)}, "what is computed at the starting point")
     if homogeneous:  # polishing may have moved the scale
         moved = layout.unflatten_numpy(np.asarray(coordinates.unrotate(x)))
         x = coordinates.rotate(layout.flatten(fix_scale(moved, neurons, units=pair)))

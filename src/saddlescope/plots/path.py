@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from saddlescope.files import writing
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.result import Path
-from saddlescope.plots.canvas import BLUE, GREEN, GREY, ORANGE, RED, axes_or_new
+from saddlescope.plots.canvas import BLUE, GREEN, GREY, ORANGE, RED, axes_or_new, steady
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -193,5 +193,5 @@ def save_figure(figure: Figure, file: str | FilePath, *, by: str = "saddlescope 
     file = FilePath(file)
     maker = {".svg": {"Date": None, "Creator": by}, ".pdf": {"CreationDate": None, "Creator": by}}
     metadata = maker.get(file.suffix, {"Software": by})
-    with writing(file, "the figure") as draft, mpl.rc_context(STYLE):
+    with writing(file, "the figure") as draft, mpl.rc_context(STYLE), steady(figure):
         figure.savefig(draft, dpi=200, metadata=metadata, format=file.suffix.removeprefix("."))

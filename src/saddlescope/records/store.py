@@ -5,6 +5,11 @@ result.json holds the SHA-256 of arrays.nc, because netCDF reads a flipped byte 
 
 import hashlib
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -81,9 +86,24 @@ def _write_arrays(path: Path, file: FilePath) -> None:
     attributes = {"title": "permutation path", "format": ".".join(map(str, FORMAT))}
     dataset = xarray.Dataset({name: value for name, value in variables.items()}, attrs=attributes)
     try:
-        dataset.to_netcdf(file, engine="netcdf4")
+        with _plainly_named(file) as place:
+            dataset.to_netcdf(place, engine="netcdf4")
+            if place != file:
+                shutil.copyfile(place, file)
     except RuntimeError as error:  # the netCDF library's way to say that the disk is full
         raise OSError(str(error)) from error
+
+
+@contextmanager
+def _plainly_named(file: FilePath) -> Iterator[FilePath]:
+    """Yield a place that the netCDF library can name: the file itself, or for names that are no UTF-8 a passing one."""
+    try:
+        os.fspath(file.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            yield FilePath(folder) / ARRAYS
+    else:
+        yield file
 
 
 def read_document(folder: str | FilePath) -> dict[str, Any]:
@@ -123,14 +143,21 @@ def load_path(folder: str | FilePath) -> Path:
     return rebuild(content, _read_arrays(FilePath(folder) / ARRAYS, content.get("arrays_sha256")))
 
 
-def _read_arrays(file: FilePath, digest: str | None) -> dict[str, np.ndarray]:
+def _variables(file: FilePath) -> dict[str, np.ndarray]:
     import xarray
 
+    with xarray.open_dataset(file, engine="netcdf4") as dataset:
+        return {str(name): np.asarray(value.values) for name, value in dataset.variables.items()}
+
+
+def _read_arrays(file: FilePath, digest: str | None) -> dict[str, np.ndarray]:
     try:
         if _sha256(file) != digest:
             raise RecordError("the arrays of a result are damaged, not what was written", name="file", value=file)
-        with xarray.open_dataset(file, engine="netcdf4") as dataset:
-            stored = {str(name): np.asarray(value.values) for name, value in dataset.variables.items()}
+        with _plainly_named(file) as place:
+            if place != file:
+                shutil.copyfile(file, place)
+            stored = _variables(place)
     except (OSError, RuntimeError, ValueError) as error:
         raise RecordError("the arrays of a result are missing or damaged", name="file", value=file) from error
     for name, value in stored.items():

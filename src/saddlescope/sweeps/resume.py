@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from saddlescope.errors import UNREADABLE
 from saddlescope.files import write_file
 from saddlescope.sweeps.plan import Task
 
@@ -25,7 +26,7 @@ def kept(folder: Path, task: Task) -> tuple[dict[str, Any], float] | None:
         record = json.loads(_place(folder, task).read_text("utf-8"))
         same = record["id"] == task.identity and record["settings"] == task.settings
         return (dict(record["result"]), float(record["seconds"])) if same else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return None
 
 

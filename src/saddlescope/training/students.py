@@ -22,7 +22,7 @@ from saddlescope.outcomes import Outcome
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 
-Ending = Literal["zero loss", "critical point", "channel suspected", "not converged"]
+Ending = Literal["zero loss", "critical point", "not converged"]
 Progress = Callable[[int, int, str], None]
 
 # Adam steps between two reports.
@@ -34,9 +34,6 @@ CHUNK = 100
 # Close to zero loss every gradient is small, 2 J'r <= 2 |J| |r|: at a critical point it is this much smaller than |r|.
 ALIGNED = 1e-6
 
-# A student whose largest weight ends beyond this multiple of its start's, unconverged, is suspected of a channel.
-GROWTH = 30.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Students:
@@ -44,7 +41,8 @@ class Students:
 
     "zero loss": at most the target. "critical point": gradient norm at most the tolerance and small beside the root of
     the loss (Hessian not examined: for least squares the Gauss-Newton part is never negative and says nothing).
-    "channel suspected": neither, and weights grew; the limit of the loss is not established.
+    "not converged": neither. However much its weights grew, that is no channel to infinity: what tells one is how they
+    grow as two neurons approach (`paths.growth`), and a student follows no such path.
     """
 
     seeds: tuple[int, ...]
@@ -121,12 +119,10 @@ def _adam(residual: _Residual, points: Array, state: optax.OptState, rates: Arra
     return jax.lax.scan(step, (points, state), rates)[0]
 
 
-def _ending(loss: float, gradient: float, growth: float, target: float, tolerance: float) -> Ending:
+def _ending(loss: float, gradient: float, target: float, tolerance: float) -> Ending:
     if loss <= target:
         return "zero loss"
-    if gradient <= min(tolerance, ALIGNED * math.sqrt(loss)):
-        return "critical point"
-    return "channel suspected" if growth >= GROWTH else "not converged"
+    return "critical point" if gradient <= min(tolerance, ALIGNED * math.sqrt(loss)) else "not converged"
 
 
 @in_float64
@@ -181,7 +177,7 @@ def train_students(
         growth=growth,
         endings=tuple(
             _ending(*row, target, tolerance)
-            for row in zip(end.values.tolist(), end.gradient_norms.tolist(), growth.tolist(), strict=True)
+            for row in zip(end.values.tolist(), end.gradient_norms.tolist(), strict=True)
         ),
         outcomes=end.outcomes,
         iterations=end.iterations,

@@ -125,7 +125,7 @@ def load_study(file: Path) -> Study:
         raise SettingsError(
             f"the study's file cannot be read ({error.strerror})", name="file", value=file, expected="a TOML file"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 4300 digits, 1000 brackets
         what = f"the study's file is no TOML ({error})"
         raise SettingsError(what, name="file", value=file, expected="a TOML file") from error
     return check_study(words)
