@@ -64,9 +64,7 @@ def expand(
     wide = dict(wanted)
     if len(wide) < len(wanted):
         raise SettingsError("a layer has two widths", name="widths", value=widths, expected="each layer once")
-    groups: dict[int, list[int]] = {}
-    for layer, size in _pairs(zero_type, "zero-type", "1:2,1:1"):
-        groups.setdefault(layer, []).append(size)
+    groups = _groups(zero_type)
     times = _copies(copies)
     if not (wide or groups or times):
         raise SettingsError(
@@ -136,6 +134,13 @@ def _pairs(word: str | None, what: str, example: str) -> list[tuple[int, int]]:
         raise SettingsError(
             f"not a list of layer:number for {what}", name=what, value=word, expected=f"such as {example}"
         ) from error
+
+
+def _groups(zero_type: str | None) -> dict[int, list[int]]:
+    groups: dict[int, list[int]] = {}
+    for layer, size in _pairs(zero_type, "zero-type", "1:2,1:1"):
+        groups.setdefault(layer, []).append(size)
+    return groups
 
 
 def _copies(word: str | None) -> dict[tuple[int, int], int]:
