@@ -19,9 +19,9 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
-        "models": "units contract axes axes_rules tracing laws finding door function aten_elementwise aten_conv "
-        "aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export torch_check from_torch "
-        "to_torch from_function symmetries checkpoint own_code",
+        "models": "units chain contract sizes axes axes_rules tracing laws finding door function aten_elementwise "
+        "aten_conv aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export torch_check "
+        "from_torch to_torch from_function symmetries checkpoint own_code",
     },
     {
         "problem": "activations networks shallow losses checks foreign data agreement idx tables download sources "

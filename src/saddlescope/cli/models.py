@@ -168,6 +168,8 @@ def _stored(path: Path) -> dict[str, np.ndarray]:
 
 def _drawn(model: Any) -> np.ndarray:
     """Return inputs drawn at random for a model that takes rows of real numbers."""
+    from saddlescope.models.sizes import layer_sizes
+
     kinds = getattr(model, "inputs", None)
     if kinds is not None and any(one.kind != "f" for one in kinds):
         raise SettingsError(
@@ -176,7 +178,7 @@ def _drawn(model: Any) -> np.ndarray:
             value=getattr(model, "origin", "own"),
             expected="(model, parameters, example) from the function, or --data",
         )
-    size = model.widths[0] if kinds is None else sum(math.prod(one.shape) for one in kinds)
+    size = layer_sizes(model)[0] if kinds is None else sum(math.prod(one.shape) for one in kinds)
     return np.random.default_rng(0).normal(size=(_SAMPLES, size))
 
 

@@ -199,9 +199,9 @@ def problem_on(
     Raises:
         SaddlescopeError: words, network or data that do not fit together.
     """
+    from saddlescope.models.chain import is_traceable
     from saddlescope.problem.agreement import doubt
     from saddlescope.problem.data import teacher_data
-    from saddlescope.problem.networks import Perceptron
     from saddlescope.problem.problem import Problem
 
     own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
@@ -213,6 +213,6 @@ def problem_on(
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
     why = None
-    if isinstance(network, Perceptron):
+    if is_traceable(network):
         why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
     return problem, {"target": "network" if own else "data", **({} if why is None else {"doubt": why})}

@@ -94,6 +94,7 @@ def shrink(
     free_file(out, overwrite=overwrite, by="shrink")
 
     from saddlescope.cli.telling import show
+    from saddlescope.models.sizes import layer_sizes
     from saddlescope.problem.weights import save_weights
     from saddlescope.records.schema import plain
     from saddlescope.study.shrink import ShrinkSettings
@@ -115,7 +116,7 @@ def shrink(
         document = {name: getattr(found, name) for name in kept}
         document |= {"ending": found.ending, "advice": found.ending.advice, "reasons": found.reasons}
         document |= {
-            "widths": found.network.widths,
+            "widths": layer_sizes(found.network),
             "members": found.members,
             "steps": [asdict(s) for s in found.steps],
         }
@@ -131,6 +132,7 @@ def shrink(
 def _told(found: "Shrunk", out: Path) -> "Told":
     """Return the smaller network for people: widths and loss first, then what was merged."""
     from saddlescope.cli.telling import Told
+    from saddlescope.models.sizes import layer_sizes
 
     rows = [("gradient norm", f"{found.gradient_norm:.2e}: {found.ending}. {found.ending.advice}")]
     if found.accuracy is not None and found.accuracy_start is not None:
@@ -139,7 +141,7 @@ def _told(found: "Shrunk", out: Path) -> "Told":
     counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found.evaluations.items())
     rows += [("work", f"{counts}, {found.seconds:.1f} s"), ("written to", str(out))]
     reached = "" if found.reached else " (the widths asked for were not reached)"
-    shape = "-".join(str(width) for width in found.network.widths)
+    shape = "-".join(str(width) for width in layer_sizes(found.network))
     verdict = f"widths {shape}{reached}; loss {found.loss_start:.6g} -> {found.loss:.6g}"
     return Told(verdict, found.reached, found.reasons, rows)
 

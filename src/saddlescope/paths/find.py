@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from saddlescope.arrays import Layout, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.models.chain import is_traceable
 from saddlescope.models.contract import layer_number
 from saddlescope.numerics.continuation import Limits, Solver, evaluate
 from saddlescope.numerics.newton import DENSE_LIMIT
@@ -22,7 +23,6 @@ from saddlescope.paths.units import Units, units_of
 from saddlescope.precision import in_float64
 from saddlescope.problem.kinks import has_creases
 from saddlescope.problem.kronecker import factors
-from saddlescope.problem.networks import is_dense
 from saddlescope.problem.problem import Problem
 from saddlescope.symmetry.coordinates import PairCoordinates
 from saddlescope.symmetry.gauge import fix_scale, most_similar_pair
@@ -102,7 +102,7 @@ def _objective(
         vector = jnp.asarray(units.vector(dict(zip(layout.names, layout.shapes, strict=True))))
         unit = jnp.asarray(units.loss)
     objective = PairObjective(problem, coordinates, units=vector, loss_unit=unit)
-    if solver != "krylov" or not is_dense(problem.network):
+    if solver != "krylov" or not is_traceable(problem.network):
         return objective
     theta = objective.theta(coordinates.rotate(layout.flatten(start)))
     single = problem.in_single() if layout.size > DENSE_LIMIT else None

@@ -57,7 +57,7 @@ def require_agreement(network: Perceptron, parameters: Parameters, data: Data) -
         return None
     network.check(parameters)
     given = (data.inputs.shape[1], data.outputs.shape[1])
-    ends = (network.widths[0], network.widths[-1])
+    ends = (network.chain[0].inputs, network.chain[-1].outputs)
     if given != ends:
         raise ShapeError("data and network do not fit", name="inputs, outputs", value=given, expected=str(ends))
     parameters = to_numpy(parameters)
@@ -118,15 +118,17 @@ def _explanation(network: Perceptron, parameters: Parameters, data: Data, allowe
 
 def _slips(network: Perceptron, parameters: Parameters) -> Iterator[tuple[str, Perceptron, Parameters]]:
     """Yield networks that a slip would make of the right one."""
-    for name in ACTIVATIONS:
-        if name != network.activation and network.depth > 1:
-            yield f"With activation {name} it does", Perceptron(network.widths, name, bias=network.bias), parameters
+    here = {layer.activation.name for layer in network.chain if layer.activation is not None}
+    for name in ACTIVATIONS if here else ():
+        if {name} != here:
+            yield f"With activation {name} it does", network.with_activation(name), parameters
     turned = _turned(parameters)
     if turned is not None:
         yield "With its weights transposed it does: they are stored (in, out)", network, turned
-    if network.depth <= LAYERS:
-        for order in itertools.permutations(range(network.depth)):
-            if order != tuple(range(network.depth)):
+    places = range(len(network.chain))
+    if len(places) <= LAYERS:
+        for order in itertools.permutations(places):
+            if order != tuple(places):
                 moved = _reordered(network, parameters, order)
                 if moved is not None:
                     told = ", ".join(str(k + 1) for k in order)
@@ -141,14 +143,15 @@ def _turned(parameters: Parameters) -> Parameters | None:
 
 def _reordered(network: Perceptron, parameters: Parameters, order: tuple[int, ...]) -> Parameters | None:
     """Return the parameters with the layers in another order; None where the shapes do not allow it."""
-    kinds = ("weight", "bias") if network.bias else ("weight",)
-    moved = {f"{2 * k}.{kind}": parameters[f"{2 * old}.{kind}"] for k, old in enumerate(order) for kind in kinds}
+    chain = network.chain
+    pairs = [(layer, chain[old]) for layer, old in zip(chain, order, strict=True)]
+    moved = {to: parameters[from_] for new, old in pairs for to, from_ in zip(new.names, old.names, strict=True)}
     wanted = dict(zip(network.layout.names, network.layout.shapes, strict=True))
     return moved if all(moved[name].shape == shape for name, shape in wanted.items()) else None
 
 
 def doubt(
-    network: Perceptron,
+    network: Any,
     parameters: Parameters,
     data: Data,
     *,
