@@ -55,7 +55,7 @@ def certify(
     target
         data, or network, for --net alone; by default as in saddlescope path.
     activation
-        The activation, when the file does not say it.
+        The activation, when the file does not say it; one for each hidden layer: relu,tanh.
     weight_decay
         Factor of |theta|^2/2, added to the loss.
     norm_barrier

@@ -72,7 +72,7 @@ def shrink(
         data, or network: regress on the network's own outputs. By default data when the data hold targets, network
         when they hold labels only.
     activation
-        The activation, when the file does not say it.
+        The activation, when the file does not say it; one for each hidden layer: relu,tanh.
     weight_decay
         Factor of |theta|^2/2, added to the loss.
     norm_barrier

@@ -55,7 +55,7 @@ def symmetries(
         Shape of one sample, such as 3,32,32; 16:100 for 16 whole numbers below 100; several inputs separated by
         semicolons; or a .npy or .npz file, batch first.
     activation
-        The activation, when a plain network's file does not say it.
+        The activation, when a plain network's file does not say it; one for each hidden layer: relu,tanh.
     statistics
         Running statistics of batch norm: kept (they belong to each channel), or folded into weight and bias.
     json
