@@ -119,11 +119,12 @@ def test_a_share_has_a_sign_beyond_1e_12_and_the_misfit_of_the_largest(shares, g
 
 
 def test_terms_of_preactivations_are_bounded_layer_by_layer():
-    problem = SimpleNamespace(inputs=np.array([[[1.0, -2.0]], [[-3.0, 1.0]]]), network=SimpleNamespace(depth=3))
+    problem = SimpleNamespace(inputs=np.array([[[1.0, -2.0]], [[-3.0, 1.0]]]), network=MLP((2, 2, 1, 1), "relu"))
     parameters = {
         "0.weight": np.array([[1.0, -1.0], [2.0, 0.5]]),
         "0.bias": np.array([-10.0, 1.0]),
         "2.weight": np.array([[1.0, -1.0]]),
+        "2.bias": np.zeros(1),
     }
     found = decomposition._largest_terms(problem, parameters)  # type: ignore[arg-type]
     assert found == [3 + 2 + 10, (3 + 2 + 10) + (6 + 1 + 1)]
@@ -138,7 +139,7 @@ def test_only_the_last_layer_of_a_softmax_has_a_shift_and_only_the_first_sees_re
         ("mse", 2, False, False),
     ):
         problem: Any = SimpleNamespace(network=MLP((2, 2, 2, 3), "tanh"), loss=loss)
-        found = decomposition.with_null(coupling, problem, np.zeros(21), layer, 0, relations)
+        found = decomposition.with_null(coupling, problem, np.zeros(21), layer, 0, relations=relations, patterns=())
         assert set(found.outgoing_null) == ({"softmax shift"} if shift else set())
         assert set(found.incoming_null) == ({"collinear inputs"} if first else set())
         if shift:
@@ -313,7 +314,8 @@ def test_of_readings_about_as_near_the_one_with_most_copies_counts(monkeypatch):
         monkeypatch.setattr(certify, "scene_of", lambda *args, **words: SimpleNamespace(groups=next(keys), turned=()))
         monkeypatch.setattr(certify, "_read", lambda *args: next(rows))
         keys = iter([0, 1, 2, 3, 4, 5][: len(found)] + [len(found) - 1] * 6)
-        problem: Any = SimpleNamespace(network=SimpleNamespace(layout=SimpleNamespace(names=())))
+        network = SimpleNamespace(layout=SimpleNamespace(names=()))
+        problem: Any = SimpleNamespace(network=network, loss_of=lambda _: 0.0, gradient_of=lambda _: {})
         return certify._nearest(problem, {}, 1e-7, 10)
 
     one, more = reading(relative=1e-6), reading(relative=0.9e-5, groups=pair)

@@ -20,9 +20,9 @@ FLOORS: list[dict[str, str]] = [
     {
         "numerics": "tangent lbfgs_history linear newton levenberg piecewise_smooth descent flow continuation balls "
         "spectrum",
-        "models": "units contract axes axes_rules tracing laws finding door function activations mlp aten_elementwise "
-        "aten_conv aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export torch_check "
-        "from_torch to_torch from_function symmetries checkpoint own_code",
+        "models": "units chain contract sizes axes axes_rules tracing laws finding door function activations mlp "
+        "aten_elementwise aten_conv aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export "
+        "torch_check from_torch to_torch from_function symmetries checkpoint own_code",
     },
     {"data": "foreign data agreement idx tables download sources names weights"},
     {"problem": "shallow losses checks placement problem kronecker kinks kink_surfaces sharding"},

@@ -199,12 +199,22 @@ def test_heights_are_the_preactivations_and_padding_has_none(activation, chunk):
         np.testing.assert_allclose(np.asarray(Creases(problem).chosen(jnp.asarray(theta), names)), expected[names])
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
-def test_across_a_crease_the_gradient_jumps_by_the_pressure_times_the_height_s_gradient(activation):
+@pytest.mark.parametrize(
+    ("activation", "chosen"),  # first and second hidden layer; the second kink of several
+    [
+        ("relu", (1, 6, 30, 53)),
+        ("leaky_relu", (1, 6, 30, 53)),
+        ("relu6", (1, 5, 10, 15)),
+        ("hardswish", (1, 5, 9, 14)),
+        ("tanh,relu", (1, 12)),
+        ("hardswish,tanh", (1, 5, 17)),
+    ],
+)
+def test_across_a_crease_the_gradient_jumps_by_the_pressure_times_the_height_s_gradient(activation, chosen):
     problem, theta = deep_problem(activation, 3)
     with float64():
         creases = Creases(problem)
-        for name in (1, 6, 30, 53):  # first and second hidden layer
+        for name in chosen:
             at = jnp.asarray(theta)
             names = jnp.asarray([name])
             for _ in range(40):  # bring this sample onto the kink

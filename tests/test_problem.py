@@ -34,6 +34,12 @@ TORCH = {
     "identity": lambda z: z,
     "sine": torch.sin,
     "sigmoid_softplus": lambda z: torch.sigmoid(4 * z) + torch.nn.functional.softplus(z),
+    "gelu_tanh": torch.nn.GELU("tanh"),
+    "mish": torch.nn.functional.mish,
+    "elu": torch.nn.functional.elu,
+    "selu": torch.nn.functional.selu,
+    "relu6": torch.nn.functional.relu6,
+    "hardswish": torch.nn.functional.hardswish,
 }
 PAIRS = [(name, "mse") for name in ACTIVATIONS]  # each activation once, each loss with a smooth and a kinked one
 PAIRS += [(name, loss) for name in ("gelu", "relu") for loss in ("normalised", "cross_entropy")]

@@ -55,7 +55,7 @@ def certify(
     target
         data, or network, for --net alone; by default as in saddlescope path.
     activation
-        The activation, when the file does not say it.
+        The activation, when the file does not say it; one for each hidden layer: relu,tanh.
     weight_decay
         Factor of |theta|^2/2, added to the loss.
     norm_barrier
@@ -161,16 +161,15 @@ def prove_point(problem: "Problem", point: Any) -> Any:
     import numpy as np
 
     from saddlescope.critical.proof import prove
-    from saddlescope.models.mlp import MLP
+    from saddlescope.models.sizes import unit_counts, with_units
 
     inputs, targets = (
         np.asarray(rows).reshape(-1, *rows.shape[2:])[: problem.samples] for rows in (problem.inputs, problem.targets)
     )
     network, parameters, lift = problem.network, point, {}
     if hasattr(point, "reduced"):
-        widths = list(network.widths)
-        widths[point.layer] -= 1
-        network, parameters = MLP(tuple(widths), network.activation, bias=network.bias), point.reduced
+        count = unit_counts(network)[point.layer]
+        network, parameters = with_units(network, {point.layer: count - 1}), point.reduced
         lift = {"layer": point.layer, "neuron": min(point.pair), "shares": point.shares}
     words = {"loss": problem.loss, "weight_decay": float(problem.weight_decay)}
     first = prove(network, inputs, targets, parameters, **lift, **words)

@@ -50,7 +50,7 @@ def expand(
     seed
         Seed of what is drawn.
     activation
-        The activation, when the file does not say it.
+        The activation, when the file does not say it; one for each hidden layer: relu,tanh.
     overwrite
         Replace an earlier output of this command; nothing else is ever replaced.
     json

@@ -181,6 +181,8 @@ def _stored(path: Path) -> dict[str, np.ndarray]:
 
 def _drawn(model: Any) -> np.ndarray:
     """Return inputs drawn at random for a model that takes rows of real numbers."""
+    from saddlescope.models.sizes import layer_sizes
+
     kinds = getattr(model, "inputs", None)
     known = bool(getattr(model, "widths", ())) if kinds is None else all(one.kind == "f" for one in kinds)
     if not known:
@@ -191,7 +193,7 @@ def _drawn(model: Any) -> np.ndarray:
             value=getattr(model, "origin", "own"),
             expected="(model, parameters, example) from the function, or --data",
         )
-    size = model.widths[0] if kinds is None else sum(math.prod(one.shape) for one in kinds)
+    size = layer_sizes(model)[0] if kinds is None else sum(math.prod(one.shape) for one in kinds)
     return np.random.default_rng(0).normal(size=(_SAMPLES, size))
 
 

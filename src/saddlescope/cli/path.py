@@ -81,7 +81,7 @@ def path(
         data, or network: regress on the network's own outputs, so that the start is an exact minimum ([B19] Fig. 3).
         By default data when the data hold targets, network when they hold labels only.
     activation
-        The activation, when the file does not say it.
+        The activation, when the file does not say it; one for each hidden layer: relu,tanh.
     weight_decay
         Factor of |theta|^2/2, added to the loss.
     norm_barrier

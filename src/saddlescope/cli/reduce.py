@@ -49,7 +49,7 @@ def reduce(
     drop_dead
         Also take out ReLU neurons that are inactive on all these data: the function is then kept on the data only.
     activation
-        The activation, when the file does not say it.
+        The activation, when the file does not say it; one for each hidden layer: relu,tanh.
     overwrite
         Replace the output if it exists.
     json

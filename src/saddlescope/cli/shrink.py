@@ -72,7 +72,7 @@ def shrink(
         data, or network: regress on the network's own outputs. By default data when the data hold targets, network
         when they hold labels only.
     activation
-        The activation, when the file does not say it.
+        The activation, when the file does not say it; one for each hidden layer: relu,tanh.
     weight_decay
         Factor of |theta|^2/2, added to the loss.
     norm_barrier
@@ -95,6 +95,7 @@ def shrink(
 
     from saddlescope.cli.console import show
     from saddlescope.data.weights import save_weights
+    from saddlescope.models.sizes import layer_sizes
     from saddlescope.records.schema import plain
     from saddlescope.workflows.shrink import shrink as run
     from saddlescope.workflows.shrunk import ShrinkSettings
@@ -115,7 +116,7 @@ def shrink(
         document = {name: getattr(found, name) for name in kept}
         document |= {"ending": found.ending, "advice": found.ending.advice, "reasons": found.reasons}
         document |= {
-            "widths": found.network.widths,
+            "widths": layer_sizes(found.network),
             "members": found.members,
             "steps": [asdict(s) for s in found.steps],
         }
@@ -131,6 +132,7 @@ def shrink(
 def _told(found: "Shrunk", out: Path) -> "Summary":
     """Return the smaller network for people: widths and loss first, then what was merged."""
     from saddlescope.cli.console import Summary
+    from saddlescope.models.sizes import layer_sizes
 
     rows = [("gradient norm", f"{found.gradient_norm:.2e}: {found.ending}. {found.ending.advice}")]
     if found.accuracy is not None and found.accuracy_start is not None:
@@ -139,7 +141,7 @@ def _told(found: "Shrunk", out: Path) -> "Summary":
     counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found.evaluations.items())
     rows += [("work", f"{counts}, {found.seconds:.1f} s"), ("written to", str(out))]
     reached = "" if found.reached else " (the widths asked for were not reached)"
-    shape = "-".join(str(width) for width in found.network.widths)
+    shape = "-".join(str(width) for width in layer_sizes(found.network))
     verdict = f"widths {shape}{reached}; loss {found.loss_start:.6g} -> {found.loss:.6g}"
     return Summary(verdict, found.reached, found.reasons, rows)
 

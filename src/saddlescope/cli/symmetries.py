@@ -55,7 +55,7 @@ def symmetries(
         Shape of one sample, such as 3,32,32; 16:100 for 16 whole numbers below 100; several inputs separated by
         semicolons; or a .npy or .npz file, batch first.
     activation
-        The activation, when a plain network's file does not say it.
+        The activation, when a plain network's file does not say it; one for each hidden layer: relu,tanh.
     statistics
         Running statistics of batch norm: kept (they belong to each channel), or folded into weight and bias.
     json
@@ -93,9 +93,9 @@ def _found(opened: Opened) -> "tuple[Symmetry, ...]":
 def _origin(model: Any) -> str:
     """Return where a model comes from, in a word."""
     from saddlescope.models.contract import unwrapped
-    from saddlescope.models.mlp import is_dense
+    from saddlescope.models.chain import is_traceable
 
-    return "perceptron" if is_dense(model) else str(getattr(model, "origin", type(unwrapped(model)).__qualname__))
+    return "perceptron" if is_traceable(model) else str(getattr(model, "origin", type(unwrapped(model)).__qualname__))
 
 
 def symmetries_json(word: str, opened: Opened, found: "Sequence[Symmetry]") -> dict[str, Any]:

@@ -38,7 +38,9 @@ def train(
     widths
         Widths from inputs to outputs, such as 784,10,10,10.
     activation
-        relu, leaky_relu, tanh, sigmoid, softplus, gelu, silu, erf, exp, identity, sine or sigmoid_softplus.
+        relu, leaky_relu, tanh, sigmoid, softplus, gelu, silu, erf, exp, identity, sine, sigmoid_softplus, gelu_tanh,
+        mish, elu, selu, relu6 or hardswish; with a parameter: leaky_relu:0.2, elu:0.5. One for each hidden layer:
+        relu,tanh.
     data
         digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
     out

@@ -28,7 +28,7 @@ from saddlescope.critical.verdict import (
 )
 from saddlescope.critical.zero import is_zero
 from saddlescope.errors import SettingsError
-from saddlescope.models.mlp import is_dense
+from saddlescope.models.chain import is_traceable
 from saddlescope.precision import in_float64
 from saddlescope.problem.kinks import is_kinked, may_be_kinked
 from saddlescope.problem.problem import Problem
@@ -139,13 +139,14 @@ class _Reading:
 def _nearest(problem: Problem, start: dict[str, np.ndarray], close: float, dense_limit: int) -> _Reading:
     """Return the reading whose critical point is nearest; the first one if none is reached."""
     start = {name: start[name] for name in problem.network.layout.names}
-    relations = dependent_inputs(problem) if is_dense(problem.network) else None
+    relations = dependent_inputs(problem) if is_traceable(problem.network) else None
     units, scenes = input_units(problem, start), list[Decomposition]()
     for tolerance in (close, *(value for value in MERGES if value > close)):
         scene = scene_of(problem, start, tolerance, relations=relations, inputs=units)
         if all(scene.groups != other.groups or scene.turned != other.turned for other in scenes):
             scenes.append(scene)
-    readings = [_read(problem, start, scene, close, dense_limit) for scene in scenes]
+    first = (problem.loss_of(start), _norm(problem.gradient_of(start)))
+    readings = [_read(problem, start, scene, close, dense_limit, first) for scene in scenes]
     reached = [reading for reading in readings if reading.point.converged]
     if not reached:
         return readings[0]
@@ -153,10 +154,22 @@ def _nearest(problem: Problem, start: dict[str, np.ndarray], close: float, dense
     return max((reading for reading in reached if reading.relative <= limit), key=lambda reading: reading.merged)
 
 
+def _norm(arrays: dict[str, np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.sum(np.square(value)) for value in arrays.values())))
+
+
 def _read(
-    problem: Problem, start: dict[str, np.ndarray], scene: Decomposition, close: float, dense_limit: int
+    problem: Problem,
+    start: dict[str, np.ndarray],
+    scene: Decomposition,
+    close: float,
+    dense_limit: int,
+    first: tuple[float, float],
 ) -> _Reading:
-    """Refine one reading; copies that only the refined point has are merged there, and it is refined once more."""
+    """Refine one reading; copies that only the refined point has are merged there, and it is refined once more.
+
+    ``first``: loss and gradient norm at the start.
+    """
 
     def refine(scene: Decomposition) -> RefinedPoint:
         dense = scene.parts.size <= dense_limit
@@ -172,12 +185,10 @@ def _read(
     there, layout = scene.given(point.x), problem.network.layout
     theta = np.asarray(layout.flatten(start))
     gap, units = np.asarray(layout.flatten(there)) - theta, point.scale[scene.parts.source]
-    gradient = problem.gradient_of(start)
     return _Reading(
         scene,
         point,
-        problem.loss_of(start),
-        float(np.sqrt(sum(np.sum(np.square(value)) for value in gradient.values()))),
+        *first,
         float(np.linalg.norm(gap)),
         float(np.linalg.norm(gap / units) / max(float(np.linalg.norm(theta / units)), 1e-300)),
     )

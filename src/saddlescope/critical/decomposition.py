@@ -21,16 +21,16 @@ from saddlescope.critical.exchange import (
 )
 from saddlescope.critical.flat import dependent_inputs
 from saddlescope.critical.groups import Embedding, InputUnits, embedding, find_groups, misfit, reduce_vector
-from saddlescope.critical.patterns import incoming_rows, layer_patterns, outgoing_rows
+from saddlescope.critical.patterns import LayerPatterns, incoming_rows, layer_patterns, outgoing_rows
 from saddlescope.critical.reduced import Reduced
 from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Group
 from saddlescope.critical.twins import Turned, find_twins, turn
-from saddlescope.models.activations import activation
-from saddlescope.models.contract import exchangeable_layers, with_widths
-from saddlescope.models.mlp import is_dense
+from saddlescope.models.chain import is_traceable
+from saddlescope.models.contract import exchangeable_layers
+from saddlescope.models.sizes import unit_counts, with_units
 from saddlescope.models.units import Units
-from saddlescope.problem.kinks import ON_KINK, has_creases, kink_distances
+from saddlescope.problem.kinks import ON_KINK, has_breaks, kink_distances
 from saddlescope.problem.problem import Problem
 
 # A share of the outgoing sum below this is not told from 0, and has no sign.
@@ -117,11 +117,11 @@ def scene_of(
     parts = embedding(parameters, layers, kept)
     x = reduce_vector(np.asarray(Layout.of(parameters).flatten(parameters)), parts)
     small = None
-    if is_dense(network):
-        widths = list(network.widths)
+    if is_traceable(network):
+        counts = unit_counts(network)
         for group in kept:
-            widths[group.layer] -= len(group.units) - 1
-        small = problem.with_network(with_widths(network, tuple(widths)))
+            counts[group.layer] -= len(group.units) - 1
+        small = problem.with_network(with_units(network, counts))
         relations = dependent_inputs(problem) if relations is None else relations
     return Decomposition(problem, parameters, layers, kept, parts, x, small, turned, relations, tuple(reasons))
 
@@ -130,15 +130,12 @@ def scene_of(
 def _largest_values(problem: Problem, theta: Array) -> tuple[Array, ...]:
     """Return, for each hidden layer, the largest |value| of everything that it reads."""
     network = problem.network
-    parameters, g = network.layout.unflatten(theta), activation(network.activation).function
+    parameters = network.layout.unflatten(theta)
 
     def chunk(rows: tuple[Array, Array]) -> tuple[Array, ...]:
-        here, found = rows[0], []
-        for k in range(network.depth - 1):
-            found.append(jnp.max(jnp.where(rows[1][:, None] > 0, jnp.abs(here), 0.0), axis=0))
-            z = here @ parameters[f"{2 * k}.weight"].T
-            here = g(z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z)
-        return tuple(found)
+        real = rows[1][:, None] > 0
+        traced = network.trace(parameters, rows[0])[:-1]
+        return tuple(jnp.max(jnp.where(real, jnp.abs(layer.inputs), 0.0), axis=0) for layer in traced)
 
     return tuple(jnp.max(each, axis=0) for each in jax.lax.map(chunk, (problem.inputs, problem.weights)))
 
@@ -150,12 +147,12 @@ def input_units(problem: Problem, parameters: Parameters) -> dict[int, np.ndarra
     though that weight is small (science notes, 9.7). What is never read keeps the unit 1.
     """
     network = problem.network
-    if not is_dense(network):
+    if not is_traceable(network):
         return {}
     theta = jnp.asarray(network.layout.flatten(parameters))
     found = {}
     for layer, values in enumerate(_largest_values(problem, theta), start=1):
-        size = np.append(values, 1.0) if network.bias else np.asarray(values)
+        size = network.chain[layer - 1].padded(np.asarray(values)[None])[0]
         found[layer] = np.where((size > 0) & np.isfinite(size), size, 1.0)
     return found
 
@@ -169,42 +166,42 @@ def _have_signs(shares: tuple[float, ...], gap: float) -> bool:
 def _largest_terms(problem: Problem, parameters: dict[str, np.ndarray]) -> list[float]:
     """Return, for each hidden layer, a bound on sum_j |w_j h_j| + |b|, whose rounding a preactivation carries.
 
-    A kinked activation never enlarges what it is given, so that the bound goes from layer to layer.
+    A unit passes on what it is given, or at most its activation's value at either end, where that is larger.
     """
     top, found = np.abs(np.asarray(problem.inputs)).max(axis=(0, 1)), []
-    for k in range(problem.network.depth - 1):
-        top = np.abs(parameters[f"{2 * k}.weight"]) @ top + np.abs(parameters.get(f"{2 * k}.bias", 0.0))
+    for layer in problem.network.chain[:-1]:
+        top = np.abs(layer.matrix(parameters)) @ layer.padded(top[None])[0]
         found.append(float(top.max()))
+        ends = np.abs(np.asarray(layer.activation.function(jnp.stack([top, -top]))))
+        top = np.nan_to_num(np.maximum(top, ends.max(axis=0)), nan=np.inf)
     return found
 
 
 def kink(scene: Decomposition, parameters: dict[str, np.ndarray]) -> str | None:
     """Return a reason if some sample lies on a kink of the activation, where there is no Hessian."""
     network = scene.problem.network
-    if not has_creases(scene.problem) or not scene.layers:
+    if not has_breaks(scene.problem) or not scene.layers:
         return None
     distances = np.asarray(kink_distances(scene.problem, Layout.of(parameters).flatten(parameters)))
     largest = _largest_terms(scene.problem, parameters)
     for layer, (nearest, terms) in enumerate(zip(distances[:, 0], largest, strict=True), start=1):
-        if nearest <= ON_KINK * terms:
+        if np.isfinite(nearest) and nearest <= ON_KINK * terms:
             return (
-                f"a sample lies on the kink of {network.activation} in layer {layer} "
-                f"(|preactivation| {nearest:.1e}): there is no Hessian"
+                f"a sample lies on the kink of {network.chain[layer - 1].activation.name} in layer {layer} "
+                f"(a preactivation at {nearest:.1e} from it): there is no Hessian"
             )
     return None
 
 
 def coupling_of(scene: Decomposition, x: np.ndarray, group: Group, method: str) -> Coupling:
-    """Return G and B of a group's unit at the reduced parameters x, with the rows along which they vanish."""
+    """Return G and B of a group's unit at the reduced parameters x."""
     layout, neurons = Layout.of(scene.parameters), scene.layers[group.layer]
     incoming, outgoing = neurons.incoming_positions(layout), neurons.outgoing_positions(layout)
     into, out = scene.parts.source[incoming], scene.parts.source[outgoing]
     first, second = group.units[:2]
     if method == "closed-form":
         assert scene.small is not None
-        unit = _small_unit(scene, int(into[first][0]), group.layer)
-        found = closed_coupling(scene.small, x, group.layer, unit)
-        return with_null(found, scene.small, x, group.layer, unit, scene.relations)
+        return closed_coupling(scene.small, x, group.layer, _small_unit(scene, group))
     equal = tuple(1.0 / len(group.units) for _ in group.units)
     groups = tuple(Group(g.layer, g.units, equal) if g is group else g for g in scene.groups)
     parts = embedding(scene.parameters, scene.layers, groups)
@@ -214,25 +211,29 @@ def coupling_of(scene: Decomposition, x: np.ndarray, group: Group, method: str) 
         scale = scene.parts.scale[incoming[unit]]
         moves.first[np.searchsorted(columns, into[unit]), incoming[unit]] = sign * scale
         moves.second[np.searchsorted(rows, out[unit]), outgoing[unit]] = sign
-    found = product_coupling(scene.problem, parts.lift(x), moves, x[rows], x[columns], len(group.units))
-    if scene.small is None:
-        return found
-    return with_null(
-        found, scene.small, x, group.layer, _small_unit(scene, int(into[first][0]), group.layer), scene.relations
-    )
+    return product_coupling(scene.problem, parts.lift(x), moves, x[rows], x[columns], len(group.units))
 
 
-def _small_unit(scene: Decomposition, place: int, layer: int) -> int:
-    """Return which unit of the network without copies has this entry of x first in its incoming vector."""
+def _small_unit(scene: Decomposition, group: Group) -> int:
+    """Return which unit of the network without copies has a group's entries of x in its incoming vector."""
     assert scene.small is not None
-    positions = scene.small.network.neurons(layer).incoming_positions(scene.small.network.layout)
+    incoming = scene.layers[group.layer].incoming_positions(Layout.of(scene.parameters))
+    place = int(scene.parts.source[incoming][group.units[0]][0])
+    positions = scene.small.network.neurons(group.layer).incoming_positions(scene.small.network.layout)
     return int(np.flatnonzero(positions[:, 0] == place)[0])
 
 
 def with_null(
-    coupling: Coupling, problem: Problem, x: np.ndarray, layer: int, unit: int, relations: np.ndarray | None
+    coupling: Coupling,
+    problem: Problem,
+    x: np.ndarray,
+    layer: int,
+    unit: int,
+    *,
+    relations: np.ndarray | None,
+    patterns: tuple[LayerPatterns, ...],
 ) -> Coupling:
-    """Return the coupling of a perceptron's unit with the rows along which G and B vanish for a reason.
+    """Return the coupling of a dense unit with the rows along which G and B vanish for a reason.
 
     Args:
         coupling: G and B of the unit.
@@ -241,15 +242,15 @@ def with_null(
         layer: from 1.
         unit: from 0.
         relations: between the inputs.
+        patterns: `layer_patterns` of the problem at x.
     """
     network = problem.network
     incoming: dict[str, np.ndarray] = {}
     outgoing: dict[str, np.ndarray] = {}
-    if layer == network.depth - 1 and problem.loss == "cross_entropy":
-        outgoing["softmax shift"] = np.ones((1, network.widths[-1]))
+    if layer == len(network.chain) - 1 and problem.loss == "cross_entropy":
+        outgoing["softmax shift"] = np.ones((1, network.chain[-1].outputs))
     if layer == 1 and relations is not None:
         incoming["collinear inputs"] = relations
-    patterns = layer_patterns(problem, x)
     if patterns:
         incoming["linear units"] = incoming_rows(network, x, patterns, layer, unit)
         outgoing |= outgoing_rows(network, x, patterns, layer, unit)
@@ -273,6 +274,7 @@ def antisymmetric(scene: Decomposition, point: RefinedPoint, method: str) -> lis
     Source: science notes, section 3.
     """
     layout, found = Layout.of(scene.parameters), []
+    patterns = () if scene.small is None else layer_patterns(scene.small, point.x)
     for group in scene.groups:
         neurons = scene.layers[group.layer]
         places = neurons.outgoing_positions(layout)[group.units[0]]
@@ -282,6 +284,9 @@ def antisymmetric(scene: Decomposition, point: RefinedPoint, method: str) -> lis
             return coupling_of(scene, x, group, method)
 
         coupling = drifting(again(point.x), point, again)
+        if scene.small is not None:
+            facts = {"relations": scene.relations, "patterns": patterns}
+            coupling = with_null(coupling, scene.small, point.x, group.layer, _small_unit(scene, group), **facts)
         homogeneous = scene.problem.network.homogeneous(group.layer)
         for sigma, times in zip((-1, 0, 1), share_signs(group.shares), strict=True):
             if times:

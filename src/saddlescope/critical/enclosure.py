@@ -1,4 +1,4 @@
-"""The mean squared error of a perceptron in ball arithmetic: value, gradient, Hessian, G and B over boxes.
+"""The mean squared error of a dense chain in ball arithmetic: value, gradient, Hessian, G and B over boxes.
 
 A vector of parameters holds, layer by layer, the rows of the weights, each with its bias last. One sweep forward and
 back gives all first derivatives; the Hessian is the sum over neurons z of T^T diag(curvature) T, with T = dz/dtheta,
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saddlescope.data.data import Data
-from saddlescope.models.mlp import MLP
+from saddlescope.models.chain import Traceable
 from saddlescope.numerics import balls
 from saddlescope.numerics.balls import Ball, Balls, flint
 
@@ -19,24 +19,18 @@ from saddlescope.numerics.balls import Ball, Balls, flint
 CHUNK_BALLS = 200_000
 
 
-def to_vector(network: MLP, parameters: dict[str, np.ndarray]) -> np.ndarray:
+def to_vector(network: Traceable, parameters: dict[str, np.ndarray]) -> np.ndarray:
     """Join a parameter set in this file's order."""
-    pieces = []
-    for k in range(network.depth):
-        bias = [parameters[f"{2 * k}.bias"][:, None]] if network.bias else []
-        pieces.append(np.concatenate([parameters[f"{2 * k}.weight"], *bias], axis=1).ravel())
-    return np.concatenate(pieces)
+    return np.concatenate([layer.matrix(parameters).ravel() for layer in network.chain])
 
 
-def to_parameters(network: MLP, vector: np.ndarray) -> dict[str, np.ndarray]:
+def to_parameters(network: Traceable, vector: np.ndarray) -> dict[str, np.ndarray]:
     """Undo `to_vector`."""
     parameters, start = {}, 0
-    for k, (inputs, outputs) in enumerate(zip(network.widths[:-1], network.widths[1:], strict=True)):
-        size = outputs * (inputs + network.bias)
-        rows = vector[start : start + size].reshape(outputs, -1)
-        parameters[f"{2 * k}.weight"] = np.array(rows[:, :inputs])
-        if network.bias:
-            parameters[f"{2 * k}.bias"] = np.array(rows[:, inputs])
+    for layer in network.chain:
+        size = layer.positions(network.layout).size
+        rows = vector[start : start + size].reshape(layer.outputs, -1)
+        parameters |= {name: np.array(value) for name, value in layer.arrays(rows).items()}
         start += size
     return parameters
 
@@ -58,28 +52,29 @@ class _Sweep:
 
 @dataclass(frozen=True)
 class BallLoss:
-    """A perceptron's loss on a data set: weight * sum of squared errors + decay/2 |theta|^2.
+    """A dense chain's loss on a data set: weight * sum of squared errors + decay/2 |theta|^2.
 
-    A chunk is inputs, with a 1 for the bias, and targets.
+    ``rows`` and ``columns`` are each layer's, the bias's column among them. A chunk is inputs, with a 1 for the bias,
+    and targets.
     """
 
-    widths: tuple[int, ...]
-    bias: bool
-    jet: balls.Jet
+    inputs: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    jets: tuple[balls.Jet, ...]
     chunks: tuple[tuple[Balls, Balls], ...]
     weight: Ball
     decay: Ball
 
     @staticmethod
-    def of(network: MLP, data: Data, loss: str, weight_decay: float) -> "BallLoss":
+    def of(network: Traceable, data: Data, loss: str, weight_decay: float) -> "BallLoss":
         """Take over the data as they are stored."""
-        arb = flint().arb
-        inputs, targets = data.inputs, data.targets
-        assert targets is not None
-        if network.bias:
-            inputs = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
-        sizes = [a * (b + network.bias) for a, b in zip(network.widths[1:], network.widths[:-1], strict=True)]
-        rows = max(1, CHUNK_BALLS // (sum(sizes) * max(network.widths[1:])))
+        arb, chain = flint().arb, network.chain
+        assert data.targets is not None
+        inputs, targets = chain[0].padded(data.inputs), data.targets
+        shapes = [layer.positions(network.layout).shape for layer in chain]
+        outputs, columns = (tuple(shape[side] for shape in shapes) for side in (0, 1))
+        rows = max(1, CHUNK_BALLS // (sum(a * b for a, b in shapes) * max(outputs)))
         chunks = [
             (balls.exact(inputs[first : first + rows]), balls.exact(targets[first : first + rows]))
             for first in range(0, len(inputs), rows)
@@ -87,15 +82,13 @@ class BallLoss:
         total = arb(targets.size)
         if loss == "normalised":
             total = balls.add(value * value for _, part in chunks for value in part.entries())
-        return BallLoss(
-            network.widths, network.bias, balls.JETS[network.activation], tuple(chunks), 1 / total, arb(weight_decay)
-        )
+        jets = tuple(balls.JETS[layer.activation.name] for layer in chain if layer.activation is not None)
+        return BallLoss(chain[0].inputs, outputs, columns, jets, tuple(chunks), 1 / total, arb(weight_decay))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of parameters of each layer."""
-        pairs = zip(self.widths[1:], self.widths[:-1], strict=True)
-        return tuple(outputs * (inputs + self.bias) for outputs, inputs in pairs)
+        return tuple(outputs * columns for outputs, columns in zip(self.rows, self.columns, strict=True))
 
     @property
     def size(self) -> int:
@@ -105,15 +98,14 @@ class BallLoss:
     def _weights(self, theta: Balls) -> list[Balls]:
         """Return each layer's weights with the bias as last column."""
         entries, start, weights = theta.entries(), 0, []
-        for outputs, size in zip(self.widths[1:], self.sizes, strict=True):
+        for outputs, size in zip(self.rows, self.sizes, strict=True):
             weights.append(flint().arb_mat(outputs, size // outputs, entries[start : start + size]))
             start += size
         return weights
 
-    def _inner(self, weights: Balls) -> Balls:
-        """Return a layer's weights without the bias."""
-        rows = [row[:-1] if self.bias else row for row in weights.tolist()]
-        return flint().arb_mat(rows)
+    def _inner(self, weights: list[Balls], k: int) -> Balls:
+        """Return the weights of a layer behind another without the bias."""
+        return flint().arb_mat([row[: self.rows[k - 1]] for row in weights[k].tolist()])
 
     def _sweeps(self, weights: list[Balls]) -> Iterator[_Sweep]:
         return (self._sweep(weights, inputs, targets) for inputs, targets in self.chunks)
@@ -123,19 +115,19 @@ class BallLoss:
         matrix, one = flint().arb_mat, flint().arb(1)
         rows, last = inputs.nrows(), len(weights) - 1
         entered, slopes, bends = [inputs], [], []
-        for k, width in enumerate(self.widths[1:-1]):
-            jets = [self.jet(z) for z in (entered[k] * weights[k].transpose()).entries()]
+        for k, (width, jet_of) in enumerate(zip(self.rows, self.jets, strict=False)):
+            jets = [jet_of(z) for z in (entered[k] * weights[k].transpose()).entries()]
             slopes.append([jet[1] for jet in jets])
             bends.append([jet[2] for jet in jets])
             after = matrix(rows, width, [jet[0] for jet in jets]).tolist()
-            entered.append(matrix([[*row, one] for row in after] if self.bias else after))
+            entered.append(matrix([[*row, one] for row in after] if self.columns[k + 1] > width else after))
         errors = entered[last] * weights[last].transpose() - targets
         value = self.weight * balls.add(error * error for error in errors.entries())
         adjoints, reads = [2 * self.weight * errors], []
         for k in range(last, 0, -1):
-            reads.insert(0, (adjoints[0] * self._inner(weights[k])).entries())
+            reads.insert(0, (adjoints[0] * self._inner(weights, k)).entries())
             product = [read * slope for read, slope in zip(reads[0], slopes[k - 1], strict=True)]
-            adjoints.insert(0, matrix(rows, self.widths[k], product))
+            adjoints.insert(0, matrix(rows, self.rows[k - 1], product))
         return _Sweep(entered, slopes, bends, reads, adjoints, value)
 
     def value(self, theta: Balls) -> Ball:
@@ -154,9 +146,9 @@ class BallLoss:
 
     def coupling(self, theta: Balls, layer: int, neuron: int) -> tuple[Balls, Balls, Balls]:
         """Return a, G = E[r g' h^T] and B = E[(a r) g'' h h^T] of one neuron (science notes, section 3)."""
-        matrix, width, weights = flint().arb_mat, self.widths[layer], self._weights(theta)
+        matrix, width, weights = flint().arb_mat, self.rows[layer - 1], self._weights(theta)
         columns = weights[layer - 1].ncols()
-        coupling, curvature = matrix(self.widths[layer + 1], columns), matrix(columns, columns)
+        coupling, curvature = matrix(self.rows[layer], columns), matrix(columns, columns)
         for sweep in self._sweeps(weights):
             inputs = sweep.inputs[layer - 1]
             slopes, bends, reads = (
@@ -185,7 +177,7 @@ class BallLoss:
         for k, layer_weights in enumerate(weights):
             outputs, columns = layer_weights.nrows(), layer_weights.ncols()
             size, own = outputs * columns, sweep.inputs[k].tolist()
-            through = (self._inner(layer_weights) * upstream).tolist() if k else [[]] * outputs
+            through = (self._inner(weights, k) * upstream).tolist() if k else [[]] * outputs
             for j, row in enumerate(upstream.tolist() if k else []):  # d2(W h)/dW dh
                 block = sweep.adjoints[k].transpose() * matrix(rows, before, row)
                 for i, line in enumerate(block.tolist()):

@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Scalar
 
 from saddlescope.critical.result import Inertia
-from saddlescope.models.activations import activation
+from saddlescope.models.chain import Activation
 from saddlescope.numerics.spectrum import dense_spectrum, entry_rounding, natural_scale
 from saddlescope.precision import single
-from saddlescope.problem.kinks import is_kinked
+from saddlescope.problem.kinks import is_piecewise
 from saddlescope.problem.problem import Chunk, Problem
 
 Evaluate = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -97,37 +97,32 @@ def _chunk_coupling(
     """
     network = problem.network
     parameters = network.layout.unflatten(theta)
-    kind = activation(network.activation)
-    entry = kind.function
 
-    def affine(k: int, here: Array) -> Array:
-        z = here @ parameters[f"{2 * k}.weight"].T
-        return z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z
+    def loss(probe: Array) -> Array:
+        outputs = network.trace(parameters, chunk.inputs, {layer + 1: probe})[-1].outputs
+        return problem.weighted_loss_sum(outputs, chunk.targets, chunk.weights)
 
-    def loss_after(z: Array) -> Array:
-        for k in range(layer + 1, network.depth):
-            z = affine(k, entry(z))
-        return problem.weighted_loss_sum(z, chunk.targets, chunk.weights)
-
-    here = chunk.inputs
-    for k in range(layer - 1):
-        here = entry(affine(k, here))
-    z = affine(layer - 1, here)
-    r = jax.grad(loss_after)(affine(layer, entry(z)))
-    if network.bias:
-        here = jnp.concatenate([here, jnp.ones_like(here[:, :1])], axis=1)
-    slope = jax.vmap(jax.grad(entry))
-    bend = jax.vmap(jax.grad(jax.grad(entry)))
-    own = jnp.take(z, unit, axis=1)
-    a = jnp.take(parameters[f"{2 * layer}.weight"], unit, axis=1)
-    g, b = r.T @ (slope(own)[:, None] * here), (here * ((r @ a) * bend(own))[:, None]).T @ here
-    alive = (slope(own) != 0) if kind.kinked else jnp.ones_like(own, bool)
-    return g, b, jnp.sum(chunk.weights[:, None] * ((here != 0) & alive[:, None]), axis=0)
+    own, after = network.trace(parameters, chunk.inputs)[layer - 1 : layer + 1]
+    kind = own.layer.activation
+    r = jax.grad(loss)(jnp.zeros_like(after.preactivations))
+    here, z = own.layer.padded(own.inputs), jnp.take(own.preactivations, unit, axis=1)
+    a = jnp.take(parameters[after.layer.weight], unit, axis=1)
+    slope, bend = kind.derivative(z), kind.derivative(z, 2)
+    g, b = r.T @ (slope[:, None] * here), (here * ((r @ a) * bend)[:, None]).T @ here
+    alive = ((slope != 0) | (bend != 0)) if kind.polynomial else jnp.ones_like(z, bool)
+    # A hidden unit's zero may be an underflow, or hang on weights that are zero, unless it is off all around.
+    seen = (here != 0) if layer == 1 or _dies(network.chain[layer - 2].activation) else jnp.ones_like(here, bool)
+    return g, b, jnp.sum(chunk.weights[:, None] * (seen & alive[:, None]), axis=0)
 
 
 @eqx.filter_jit
 def _closed(problem: Problem, theta: Array, layer: int, unit: Array) -> tuple[Array, Array, Array]:
     return problem.add_chunks(lambda chunk: _chunk_coupling(problem, theta, layer, unit, chunk))
+
+
+def _dies(kind: Activation) -> bool:
+    """Return whether a unit's zero, away from kinks, is one all around, as ReLU's: it is off there."""
+    return kind.polynomial and any(kink.at == 0.0 for kink in kind.kinks)
 
 
 def closed_coupling(problem: Problem, theta: Float[np.ndarray, " size"], layer: int, unit: int) -> Coupling:
@@ -138,8 +133,6 @@ def closed_coupling(problem: Problem, theta: Float[np.ndarray, " size"], layer: 
     x, u = jnp.asarray(theta), jnp.asarray(unit)
     g, b, reads = (np.asarray(value) for value in _closed(problem, x, layer, u))
     g32, b32, _ = (np.asarray(value) for value in _closed(single(problem), x.astype(jnp.float32), layer, u))
-    # Between kinks a hidden unit's zeros are exact; else they may be an underflow, or hang on weights that are zero.
-    used = (reads > 0) | (layer > 1 and not activation(problem.network.activation).kinked)
     parameters = problem.network.layout.unflatten_numpy(np.asarray(theta))
     neurons = problem.network.neurons(layer)
     return Coupling(
@@ -149,7 +142,7 @@ def closed_coupling(problem: Problem, theta: Float[np.ndarray, " size"], layer: 
         entry_rounding(b, b32),
         neurons.outgoing_vectors(parameters)[unit],
         neurons.incoming_vectors(parameters)[unit],
-        used,
+        reads > 0,
     )
 
 
@@ -201,7 +194,7 @@ def product_coupling(
         return float(value), np.asarray(gradient)
 
     quiet = structurally_unused(
-        evaluate, np.asarray(theta), (moves.first[silent] != 0).any(axis=0), kinked=is_kinked(problem)
+        evaluate, np.asarray(theta), (moves.first[silent] != 0).any(axis=0), kinked=is_piecewise(problem)
     )
     used = ((moves.first != 0) & ~quiet).any(axis=1)
     return Coupling(g, b, entry_rounding(g, g32), entry_rounding(b, b32), outgoing, incoming, used)

@@ -6,12 +6,13 @@ that nothing reads (a shift of all logits, inputs that depend on each other, unu
 act.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.critical.exchange import Evaluate, structurally_unused
@@ -91,12 +92,18 @@ def unit_mixing_rows(
     for neurons in layers.values():
         into, out = (parts.source[side(layout)] for side in (neurons.incoming_positions, neurons.outgoing_positions))
         for i in range(len(into)):
-            for j in range(len(into)):
-                row = np.zeros(len(x))
-                row[into[i]] += x[into[j]]
-                row[out[j]] -= x[out[i]]
-                rows.append(row)
+            rows += [mixing_row(x, into, out, i, j) for j in range(len(into))]
     return np.stack(rows) if rows else np.zeros((0, len(x)))
+
+
+def mixing_row(
+    x: Float[np.ndarray, " size"], into: Int[np.ndarray, "units p"], out: Int[np.ndarray, "units q"], i: int, j: int
+) -> Float[np.ndarray, " size"]:
+    """Return the row that adds unit j's incoming vector to unit i, and takes i's outgoing vector from unit j."""
+    row = np.zeros(len(x))
+    row[into[i]] += x[into[j]]
+    row[out[j]] -= x[out[i]]
+    return row
 
 
 def softmax_rows(problem: Problem) -> Float[np.ndarray, "rows size"]:
@@ -104,20 +111,13 @@ def softmax_rows(problem: Problem) -> Float[np.ndarray, "rows size"]:
 
     Source: science notes, section 9.8.
     """
-    network = problem.network
-    layout, last = network.layout, 2 * (network.depth - 1)
+    network, layout = problem.network, problem.network.layout
     if problem.loss != "cross_entropy":
         return np.zeros((0, layout.size))
-    places = np.arange(layout.size)
-    offsets, rows = layout.offsets(), []
-    width = network.widths[-1]
-    for column in range(network.widths[-2]):
-        start = offsets[f"{last}.weight"] + column
-        rows.append(np.isin(places, start + network.widths[-2] * np.arange(width)).astype(float))
-    if network.bias:
-        start = offsets[f"{last}.bias"]
-        rows.append(((places >= start) & (places < start + width)).astype(float))
-    return np.stack(rows)
+    columns = network.chain[-1].positions(layout).T
+    rows = np.zeros((len(columns), layout.size))
+    np.put_along_axis(rows, columns, 1.0, axis=1)
+    return rows
 
 
 def dependent_inputs(problem: Problem) -> Float[np.ndarray, "rows columns"]:
@@ -126,15 +126,10 @@ def dependent_inputs(problem: Problem) -> Float[np.ndarray, "rows columns"]:
     Columns that are zero are left out: nothing reads their weights at all.
     Source: science notes, section 9.8.
     """
-    network = problem.network
-    chunks = np.asarray(problem.inputs)
-    columns = chunks.shape[-1] + network.bias
+    first, chunks = problem.network.chain[0], np.asarray(problem.inputs)
+    columns = chunks.shape[-1] + (first.bias is not None)
     triangle, left, size = np.zeros((0, columns)), problem.samples, np.zeros(columns)
-
-    def padded(rows: np.ndarray) -> np.ndarray:
-        return np.concatenate([rows, np.ones((len(rows), 1))], axis=1) if network.bias else rows
-
-    parts = [padded(chunk[: max(0, left - k * chunks.shape[1])]) for k, chunk in enumerate(chunks)]
+    parts = [first.padded(chunk[: max(0, left - k * chunks.shape[1])]) for k, chunk in enumerate(chunks)]
     for part in parts:
         size = np.maximum(size, np.abs(part).max(axis=0, initial=0.0))
     alive = size > 0
@@ -173,18 +168,12 @@ def _holds(part: Float[np.ndarray, "samples columns"], row: Float[np.ndarray, " 
 
 def input_rows(problem: Problem, relations: Float[np.ndarray, "relations columns"]) -> Float[np.ndarray, "rows size"]:
     """Return, for every unit of the first layer and every relation between the inputs, the weights along it."""
-    network = problem.network
-    layout, inputs, rows = network.layout, network.widths[0], []
-    offsets = layout.offsets()
-    for unit in range(network.widths[1]):
-        for relation in relations:
-            row = np.zeros(layout.size)
-            start = offsets["0.weight"] + unit * inputs
-            row[start : start + inputs] = relation[:inputs]
-            if network.bias:
-                row[offsets["0.bias"] + unit] = relation[inputs]
-            rows.append(row)
-    return np.stack(rows) if rows else np.zeros((0, layout.size))
+    layout = problem.network.layout
+    places = problem.network.chain[0].positions(layout)
+    rows = np.zeros((len(places) * len(relations), layout.size))
+    for row, (unit, relation) in zip(rows, itertools.product(places, relations), strict=True):
+        row[unit] = relation
+    return rows
 
 
 def unused_rows(

@@ -28,9 +28,9 @@ from saddlescope.critical.reduced import (
 from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Flat, Group, Inertia, Part
 from saddlescope.critical.symmetric import DenseSigns, dense_inertia, free_inertia
-from saddlescope.models.mlp import is_dense
+from saddlescope.models.chain import is_traceable
 from saddlescope.numerics.spectrum import entry_rounding, natural_scale
-from saddlescope.problem.kinks import is_kinked
+from saddlescope.problem.kinks import is_piecewise
 from saddlescope.problem.problem import Problem
 
 Range = tuple[int, int]
@@ -90,13 +90,13 @@ def _claims(
     def evaluate(at: np.ndarray) -> tuple[float, np.ndarray]:
         return reduced_value_and_gradient(reduced, at)
 
-    claims = {"unused": unused_rows(evaluate, x, image, gradient, kinked=is_kinked(problem))}
+    claims = {"unused": unused_rows(evaluate, x, image, gradient, kinked=is_piecewise(problem))}
     if problem.penalised:
         return claims
     network, layout = scene.problem.network, Layout.of(scene.parameters)
     layers = {layer: neurons for layer, neurons in scene.layers.items() if network.homogeneous(layer)}
     claims["scaling"] = scaling_rows(x, layout, layers, parts)
-    if is_dense(problem.network):
+    if is_traceable(problem.network):
         assert scene.relations is not None
         patterns = layer_patterns(problem, x)
         claims["linear units"] = mixing_rows(problem.network, x, patterns)

@@ -17,10 +17,11 @@ from saddlescope.critical.decomposition import TINY, drifting, scene_of, with_nu
 from saddlescope.critical.exchange import Coupling, block, closed_coupling, share_signs
 from saddlescope.critical.groups import CLOSE
 from saddlescope.critical.inertia import symmetric_signs
+from saddlescope.critical.patterns import layer_patterns
 from saddlescope.critical.refine import refine_dense
 from saddlescope.critical.result import Inertia
 from saddlescope.errors import NeuronsError, SettingsError
-from saddlescope.models.mlp import MLP, require_dense
+from saddlescope.models.sizes import layer_sizes, require_traceable, unit_counts
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 
@@ -78,7 +79,7 @@ def lifted_signs(
     given = getattr(parameters, "parameters", parameters)
     problem.network.check(given)
     require_finite(given, "the point")
-    require_dense(problem.network, "the closed form")
+    require_traceable(problem.network, "the closed form")
     if problem.penalised:
         raise SettingsError(
             "the closed form is for perceptrons without penalties", name="network", value=problem.network
@@ -88,20 +89,21 @@ def lifted_signs(
         raise NeuronsError(
             "the small network holds copies already", name="units", value=scene.groups[0].units, expected="none"
         )
-    widths = list(problem.network.widths)
+    widths = list(layer_sizes(problem.network))
     for (layer, unit), shares in copies.items():
         _check_copy(problem.network, layer, unit, shares)
         widths[layer] += len(shares) - 1
     point = refine_dense(scene.reduced, scene.x)
     symmetric = symmetric_signs(scene, point, steps=1, seed=0)
-    total = symmetric.inertia
+    total, patterns = symmetric.inertia, layer_patterns(problem, point.x)
     for (layer, unit), shares in copies.items():
         extra = sum(len(other) - 1 for (after, _), other in copies.items() if after == layer + 1)
 
         def again(x: np.ndarray, layer: int = layer, unit: int = unit) -> Coupling:
-            return with_null(closed_coupling(problem, x, layer, unit), problem, x, layer, unit, scene.relations)
+            return closed_coupling(problem, x, layer, unit)
 
-        coupling = drifting(again(point.x), point, again)
+        facts = {"relations": scene.relations, "patterns": patterns}
+        coupling = with_null(drifting(again(point.x), point, again), problem, point.x, layer, unit, **facts)
         homogeneous = problem.network.homogeneous(layer)
         for sigma, times in zip((-1, 0, 1), share_signs(shares), strict=True):
             if times:
@@ -123,13 +125,12 @@ def lifted_signs(
     )
 
 
-def _check_copy(network: MLP, layer: int, unit: int, shares: tuple[float, ...]) -> None:
+def _check_copy(network: Any, layer: int, unit: int, shares: tuple[float, ...]) -> None:
     """Refuse a copy that is none."""
-    network.neurons(layer)
-    if not 0 <= unit < network.widths[layer]:
-        raise NeuronsError(
-            "no such neuron in this layer", name="neuron", value=unit, expected=f"0 to {network.widths[layer] - 1}"
-        )
+    network.neurons(layer)  # refuses a layer that is not there
+    count = unit_counts(network)[layer]
+    if not 0 <= unit < count:
+        raise NeuronsError("no such neuron in this layer", name="neuron", value=unit, expected=f"0 to {count - 1}")
     values = np.asarray(shares, dtype=float)
     if len(values) == 0 or not np.isfinite(values).all() or abs(values.sum() - 1.0) > 1e-12 * max(1.0, *abs(values)):
         raise SettingsError("the shares must sum to 1", name="shares", value=shares, expected="finite, sum 1")

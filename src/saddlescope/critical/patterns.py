@@ -7,11 +7,15 @@ unit with one slope for all samples can pass a shift on to the next bias. Units 
 
 from dataclasses import dataclass
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from saddlescope.models.activations import activation
-from saddlescope.models.mlp import MLP, is_dense
+from saddlescope.critical.flat import mixing_row
+from saddlescope.models.chain import Traceable, is_traceable
+from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 
 
@@ -31,29 +35,44 @@ class LayerPatterns:
         return next((units for units in self.alike if unit in units), ())
 
 
+@in_float64
 def layer_patterns(problem: Problem, x: Float[np.ndarray, " size"]) -> tuple[LayerPatterns, ...]:
-    """Return the patterns of every hidden layer; nothing for activations that are not piecewise linear."""
+    """Return the patterns of every hidden layer; nothing where no layer's activation is linear on either side of 0.
+
+    Units of another activation are like none, have no slope, and count as on.
+    """
     network = problem.network
-    if not is_dense(network):
+    chain = network.chain[:-1] if is_traceable(network) else ()
+    kinds = [layer.activation.slopes for layer in chain if layer.activation is not None]
+    if not any(kinds):
         return ()
-    kind = activation(network.activation)
-    if not kind.homogeneous:
-        return ()
-    parameters = network.layout.unflatten_numpy(x)
-    here = np.asarray(problem.inputs).reshape(-1, problem.inputs.shape[-1])[: problem.samples]
-    below = {"relu": 0.0, "leaky_relu": 0.01, "identity": 1.0}[kind.name]
-    slopes, entered = [], []
-    for k in range(network.depth - 1):
-        entered.append(np.concatenate([here, np.ones((len(here), 1))], axis=1) if network.bias else here)
-        z = here @ parameters[f"{2 * k}.weight"].T + (parameters[f"{2 * k}.bias"] if network.bias else 0.0)
-        slopes.append(np.where(z > 0, 1.0, below))
-        here = slopes[-1] * z
-    read = np.ones(len(here), bool)  # samples at which some unit of the next layer is on, and is read itself
+    values = [
+        [np.asarray(array).reshape(-1, array.shape[-1])[: problem.samples] for array in arrays]
+        for arrays in _values(problem, jnp.asarray(x))
+    ]
+    read = np.ones(problem.samples, bool)  # samples at which some unit of the next layer is on, and is read itself
     found: list[LayerPatterns] = []
-    for layer, inputs in zip(reversed(slopes), reversed(entered), strict=True):
-        found.append(_patterns(layer[read], inputs[read]))
-        read = read & (layer != 0.0).any(axis=1)
+    for layer, kind, (inputs, z) in zip(reversed(chain), reversed(kinds), reversed(values), strict=True):
+        if kind is None:
+            unseen = np.zeros((0, layer.padded(inputs).shape[1]))
+            found.append(LayerPatterns((), np.full(layer.outputs, np.nan), (unseen,) * layer.outputs))
+            read = np.ones(problem.samples, bool)
+            continue
+        slopes = np.where(z > 0, kind[1], kind[0])
+        found.append(_patterns(slopes[read], layer.padded(inputs)[read]))
+        read = read & (slopes != 0.0).any(axis=1)
     return tuple(reversed(found))
+
+
+@eqx.filter_jit
+def _values(problem: Problem, theta: Array) -> list[tuple[Array, Array]]:
+    """Return what every hidden layer reads, and its preactivations, chunk by chunk."""
+    parameters = problem.network.layout.unflatten(theta)
+
+    def chunk(inputs: Array) -> list[tuple[Array, Array]]:
+        return [(one.inputs, one.preactivations) for one in problem.network.trace(parameters, inputs)[:-1]]
+
+    return jax.lax.map(chunk, problem.inputs)
 
 
 def _patterns(
@@ -78,35 +97,32 @@ def _unseen(inputs: Float[np.ndarray, "samples incoming"]) -> Float[np.ndarray, 
 
 
 def mixing_rows(
-    network: MLP, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...]
+    network: Traceable, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...]
 ) -> Float[np.ndarray, "rows size"]:
     """Return the rows of GL(p), and of shifts, among the units that are alike.
 
     For every A, (A W1, A b1, -W2 A) leaves the function alone; so does b1 + c, b2 - s W2 c at the one slope s.
     Source: science notes, section 9.8; Baldi and Hornik 1989.
     """
-    layout, parameters, rows = network.layout, network.layout.unflatten_numpy(x), []
+    layout, rows = network.layout, []
     for layer, pattern in enumerate(patterns, start=1):
-        names = [f"{2 * layer - 2}.weight", f"{2 * layer}.weight", f"{2 * layer - 2}.bias", f"{2 * layer}.bias"]
-        first, second = parameters[names[0]], parameters[names[1]]
-        for i, j in ((i, j) for units in pattern.alike for i in units for j in units):
-            move = {name: np.zeros_like(value) for name, value in parameters.items()}
-            move[names[0]][i], move[names[1]][:, j] = first[j], -second[:, i]
-            if network.bias:
-                move[names[2]][i] = parameters[names[2]][j]
-            rows.append(np.concatenate([value.ravel() for value in move.values()]))
-        for i in np.flatnonzero(np.isfinite(pattern.slopes)) if network.bias else ():
-            move = {name: np.zeros_like(value) for name, value in parameters.items()}
-            move[names[2]][i], move[names[3]][:] = 1.0, -pattern.slopes[i] * second[:, i]
-            rows.append(np.concatenate([value.ravel() for value in move.values()]))
+        neurons = network.layers[layer]
+        into, out = neurons.incoming_positions(layout), neurons.outgoing_positions(layout)
+        rows += [mixing_row(x, into, out, i, j) for units in pattern.alike for i in units for j in units]
+        own, after = network.chain[layer - 1], network.chain[layer]
+        for i in np.flatnonzero(np.isfinite(pattern.slopes)) if own.bias and after.bias else ():
+            row = np.zeros(layout.size)
+            row[own.positions(layout)[i, -1]] = 1.0
+            row[after.positions(layout)[:, -1]] = -pattern.slopes[i] * x[out[i]]
+            rows.append(row)
     return np.stack(rows) if rows else np.zeros((0, layout.size))
 
 
-def unseen_rows(network: MLP, patterns: tuple[LayerPatterns, ...]) -> Float[np.ndarray, "rows size"]:
+def unseen_rows(network: Traceable, patterns: tuple[LayerPatterns, ...]) -> Float[np.ndarray, "rows size"]:
     """Return the weights of units that are on at fewer samples than they have weights, along what these do not see."""
     layout, rows = network.layout, []
     for layer, pattern in enumerate(patterns, start=1):
-        places = network.neurons(layer).incoming_positions(layout)
+        places = network.layers[layer].incoming_positions(layout)
         for unit, idle in enumerate(pattern.idle):
             for direction in idle:
                 row = np.zeros(layout.size)
@@ -116,24 +132,24 @@ def unseen_rows(network: MLP, patterns: tuple[LayerPatterns, ...]) -> Float[np.n
 
 
 def incoming_rows(
-    network: MLP, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
+    network: Traceable, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
 ) -> Float[np.ndarray, "rows incoming"]:
     """Return the incoming directions along which a copied unit's G vanishes at a critical point.
 
     They are the incoming vectors of other units that are alike, G theta_j = dL/da_j = 0, the bias at one slope, and
     what no sample at which the unit is on can see.
     """
-    vectors = network.neurons(layer).incoming_vectors(network.layout.unflatten_numpy(x))
+    vectors = network.layers[layer].incoming_vectors(network.layout.unflatten_numpy(x))
     pattern = patterns[layer - 1]
     rows = [vectors[other] for other in pattern.like(unit) if other != unit]
-    if network.bias and np.isfinite(pattern.slopes[unit]):
+    if network.chain[layer - 1].bias and network.chain[layer].bias and np.isfinite(pattern.slopes[unit]):
         rows.append(np.eye(vectors.shape[1])[-1])
     rows += list(pattern.idle[unit])
     return np.stack(rows) if rows else np.zeros((0, vectors.shape[1]))
 
 
 def outgoing_rows(
-    network: MLP, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
+    network: Traceable, x: Float[np.ndarray, " size"], patterns: tuple[LayerPatterns, ...], layer: int, unit: int
 ) -> dict[str, Float[np.ndarray, "rows outgoing"]]:
     """Return, by kind, the outgoing directions along which G of a unit vanishes at a critical point.
 
@@ -141,13 +157,13 @@ def outgoing_rows(
     layer, which read nothing; and of p alike units there that send to fewer than p, what is not passed on.
     """
     parameters = network.layout.unflatten_numpy(x)
-    own = network.neurons(layer).outgoing_vectors(parameters)
+    own = network.layers[layer].outgoing_vectors(parameters)
     mixed = [own[other] for other in patterns[layer - 1].like(unit) if other != unit]
     dead = np.zeros((0, own.shape[1]))
     if layer < len(patterns):
-        pattern, width = patterns[layer], network.widths[layer + 1]
+        pattern, width = patterns[layer], network.chain[layer].outputs
         dead = np.eye(width)[pattern.slopes == 0.0]
-        vectors = network.neurons(layer + 1).outgoing_vectors(parameters)
+        vectors = network.layers[layer + 1].outgoing_vectors(parameters)
         for units in pattern.alike:
             if len(units) > vectors.shape[1] and pattern.slopes[units[0]] != 0.0:
                 for null in np.linalg.svd(vectors[list(units)].T, full_matrices=True)[2][vectors.shape[1] :]:

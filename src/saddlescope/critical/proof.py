@@ -19,8 +19,8 @@ from saddlescope.critical.enclosure import BallLoss, to_parameters, to_vector
 from saddlescope.data.data import Data
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
 from saddlescope.html_repr import card
-from saddlescope.models.activations import activation as find_activation
-from saddlescope.models.mlp import MLP, require_dense
+from saddlescope.models.chain import Traceable
+from saddlescope.models.sizes import layer_sizes, require_traceable, unit_counts
 from saddlescope.numerics import balls
 from saddlescope.numerics.balls import Ball, Balls, flint
 
@@ -169,13 +169,17 @@ def prove(
 
 def check_settings(network: Any, loss: str, weight_decay: float, precision_bits: int = 128) -> None:
     """Refuse what cannot be proved, or is no setting."""
-    require_dense(network, "prove")
-    if find_activation(network.activation).kinked:
+    require_traceable(network, "prove")
+    for layer in network.chain[:-1]:
+        if layer.activation.name in balls.JETS:
+            continue
         raise SettingsError(
             "this activation has kinks, where the loss has no second derivative: the proof encloses the Hessian over "
-            "whole boxes",
+            "whole boxes"
+            if layer.activation.kinks
+            else "this activation is not known in ball arithmetic",
             name="activation",
-            value=network.activation,
+            value=layer.activation.name,
             expected=f"one of {', '.join(balls.JETS)}",
             advice="certify tells the signs at a point of a kinked network, without proof",
         )
@@ -194,10 +198,11 @@ def check_settings(network: Any, loss: str, weight_decay: float, precision_bits:
         raise SettingsError("not a precision", name="precision_bits", value=precision_bits, expected="64 to 4096")
 
 
-def _check_data(network: MLP, data: Data, loss: str) -> None:
+def _check_data(network: Traceable, data: Data, loss: str) -> None:
     """Refuse data that do not fit the network or the loss."""
     assert data.targets is not None
-    ends = ((data.inputs, network.widths[0], "inputs"), (data.targets, network.widths[-1], "targets"))
+    sizes = layer_sizes(network)
+    ends = ((data.inputs, sizes[0], "inputs"), (data.targets, sizes[-1], "targets"))
     for values, width, name in ends:
         if values.shape[1] != width:
             raise ShapeError(
@@ -208,7 +213,7 @@ def _check_data(network: MLP, data: Data, loss: str) -> None:
 
 
 def _share_signs(
-    network: MLP, layer: int | None, neuron: int | None, shares: Sequence[float], weight_decay: float
+    network: Any, layer: int | None, neuron: int | None, shares: Sequence[float], weight_decay: float
 ) -> dict[int, int] | None:
     """Return how often each sign sigma occurs, exactly: diag(shares) on the vectors that the shares are normal to.
 
@@ -221,10 +226,9 @@ def _share_signs(
             "a neuron needs its layer", name="layer, neuron", value=(layer, neuron), expected="both, or neither"
         )
     network.neurons(layer)  # refuses a layer that is not there
-    if not 0 <= neuron < network.widths[layer]:
-        raise NeuronsError(
-            "no such neuron in this layer", name="neuron", value=neuron, expected=f"0 to {network.widths[layer] - 1}"
-        )
+    count = unit_counts(network)[layer]
+    if not 0 <= neuron < count:
+        raise NeuronsError("no such neuron in this layer", name="neuron", value=neuron, expected=f"0 to {count - 1}")
     if weight_decay > 0:
         raise SettingsError(
             "copies are no critical point where weights are penalised",
@@ -251,7 +255,7 @@ class _Region:
     hessian: Balls
 
 
-def _isolate(task: BallLoss, network: MLP, parameters: dict[str, np.ndarray]) -> tuple[Proof, _Region] | Proof:
+def _isolate(task: BallLoss, network: Traceable, parameters: dict[str, np.ndarray]) -> tuple[Proof, _Region] | Proof:
     """Refine the point, prove that a tiny box about it holds a critical point, and a wider box no other."""
     given = balls.exact(to_vector(network, parameters))
     refined = balls.refine(given, task.gradient, task.hessian)
@@ -297,11 +301,12 @@ def _larger(radius: Ball, contraction: Ball) -> Ball:
     return guess if guess < 1 else flint().arb(1)
 
 
-def _flat(network: MLP) -> Iterator[str]:
+def _flat(network: Traceable) -> Iterator[str]:
     """Return why critical points of this network may not be isolated."""
-    if network.activation == "identity":
+    kinds = [layer.activation for layer in network.chain if layer.activation is not None]
+    if any(kind.linear for kind in kinds):
         yield "identity units: incoming weights times s and outgoing ones divided by s leave the network alone"
-    if network.activation == "exp" and network.bias:
+    if any(kind.name == "exp" for kind in kinds) and network.chain[0].bias is not None:
         yield "exp(z + t) = exp(t) exp(z): a bias trades against outgoing weights, so no critical point is isolated"
     yield (
         "a point is proved only where it is isolated: not where neurons coincide (prove the network without copies, "
@@ -326,7 +331,7 @@ def _lift(
     """Add the signs at the point where one neuron is copied."""
     layer, neuron = place
     outgoing, coupling, curvature = task.coupling(box, layer, neuron)
-    widths = list(task.widths)
+    widths = [task.inputs, *task.rows]
     widths[layer] += len(shares) - 1
     lift = LiftProof(
         layer=layer,

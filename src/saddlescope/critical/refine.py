@@ -17,7 +17,7 @@ from scipy.sparse.linalg import LinearOperator, minres
 
 from saddlescope.arrays import require_finite
 from saddlescope.critical.reduced import Reduced, in_32, reduced_hessian, reduced_product, reduced_value_and_gradient
-from saddlescope.models.mlp import is_dense
+from saddlescope.models.chain import is_traceable
 from saddlescope.numerics.spectrum import SAFETY, SCALE_32, entry_rounding, natural_scale
 from saddlescope.problem.kronecker import apply_inverse_sqrt, factors
 
@@ -237,7 +237,7 @@ class Congruent(eqx.Module):
 def congruent(reduced: Reduced, x: np.ndarray) -> Congruent:
     """Return the operator whose signs are counted, preconditioned where the reduced network is a perceptron."""
     network, point = reduced.problem.network, jnp.asarray(x)
-    if not is_dense(network) or reduced.size != network.layout.size:
+    if not is_traceable(network) or reduced.size != network.layout.size:
         return Congruent(reduced, point, None, jnp.asarray(0.0))
     layers = factors(reduced.problem, point)
     top = max(float(layer.input_values[-1] * layer.output_values[-1]) for layer in layers)

@@ -17,8 +17,8 @@ from saddlescope.arrays import Parameters, to_numpy
 from saddlescope.data.data import Data, network_outputs
 from saddlescope.errors import ShapeError, WeightsError
 from saddlescope.models.activations import ACTIVATIONS
+from saddlescope.models.chain import is_traceable
 from saddlescope.models.contract import adapted, as_taken
-from saddlescope.models.mlp import MLP, is_dense
 from saddlescope.precision import float64
 
 # Another order of summation, or another library's tanh, may round so many times as coarsely as JAX does.
@@ -89,7 +89,7 @@ def require_agreement(network: Any, parameters: Parameters, data: Data) -> float
 
 def _unknown(network: Any) -> str:
     """Return what to look at where no slip is known to give the data's outputs."""
-    if is_dense(network):
+    if is_traceable(network):
         return (
             "No known activation, order of layers or transposition gives them; were they computed in reduced "
             "precision, or in training mode?"
@@ -159,16 +159,18 @@ def _explanation(
 
 def _slips(network: Any, parameters: Parameters) -> Iterator[tuple[str, Any, Parameters]]:
     """Yield networks that a slip would make of the right one."""
-    if is_dense(network) and network.depth > 1:
-        for name in ACTIVATIONS:
-            if name != network.activation:
-                yield f"With activation {name} it does", MLP(network.widths, name, bias=network.bias), parameters
+    chain = network.chain if is_traceable(network) else ()
+    here = {layer.activation.name for layer in chain if layer.activation is not None}
+    change = getattr(network, "with_activation", None) if here else None
+    for name in ACTIVATIONS if change else ():
+        if change and {name} != here:
+            yield f"With activation {name} it does", change(name), parameters
     turned = _turned(parameters)
     if turned is not None:
         yield "With its weights transposed it does: they are stored (in, out)", network, turned
-    if is_dense(network) and network.depth <= LAYERS:
-        for order in itertools.permutations(range(network.depth)):
-            if order != tuple(range(network.depth)):
+    if len(chain) <= LAYERS:
+        for order in itertools.permutations(range(len(chain))):
+            if order != tuple(range(len(chain))):
                 moved = _reordered(network, parameters, order)
                 if moved is not None:
                     told = ", ".join(str(k + 1) for k in order)
@@ -181,10 +183,11 @@ def _turned(parameters: Parameters) -> Parameters | None:
     return turned if any(turned[name] is not value for name, value in parameters.items()) else None
 
 
-def _reordered(network: MLP, parameters: Parameters, order: tuple[int, ...]) -> Parameters | None:
+def _reordered(network: Any, parameters: Parameters, order: tuple[int, ...]) -> Parameters | None:
     """Return the parameters with the layers in another order; None where the shapes do not allow it."""
-    kinds = ("weight", "bias") if network.bias else ("weight",)
-    moved = {f"{2 * k}.{kind}": parameters[f"{2 * old}.{kind}"] for k, old in enumerate(order) for kind in kinds}
+    chain = network.chain
+    pairs = [(layer, chain[old]) for layer, old in zip(chain, order, strict=True)]
+    moved = {to: parameters[from_] for new, old in pairs for to, from_ in zip(new.names, old.names, strict=True)}
     wanted = dict(zip(network.layout.names, network.layout.shapes, strict=True))
     return moved if all(moved[name].shape == shape for name, shape in wanted.items()) else None
 

@@ -64,13 +64,9 @@ def toy_teacher(activation: str = "tanh", seed: int = 0) -> tuple[MLP, dict[str,
     """
     generator = np.random.default_rng(seed)
     generator.normal(size=(1000, 2))  # the toy's inputs come first from the same seed
-    parameters = {
-        "0.weight": generator.normal(size=(5, 2)),
-        "0.bias": generator.normal(size=5),
-        "2.weight": generator.normal(size=(1, 5)),
-        "2.bias": np.zeros(1),
-    }
-    return MLP((2, 5, 1), activation), parameters
+    network = MLP((2, 5, 1), activation)
+    arrays = (*(generator.normal(size=shape) for shape in network.layout.shapes[:-1]), np.zeros(1))
+    return network, dict(zip(network.layout.names, arrays, strict=True))
 
 
 def toy(activation: str = "tanh", seed: int = 0) -> Data:
@@ -85,12 +81,9 @@ def deep_teacher() -> tuple[MLP, dict[str, np.ndarray]]:
     Weights as published with the paper's scripts; they fit sin 2x + x + cos 3y - 0.4 (y - 1)^2 on `grid_inputs`.
     """
     stored = json.loads(Path(__file__).with_name("deep_teacher.json").read_text("utf-8"))
-    parameters = {
-        f"{2 * k}.{name}": np.array(layer[name])
-        for k, layer in enumerate(stored["layers"])
-        for name in ("weight", "bias")
-    }
-    return MLP(tuple(stored["widths"]), stored["activation"]), parameters
+    network = MLP(tuple(stored["widths"]), stored["activation"])
+    arrays = [np.array(layer[name]) for layer in stored["layers"] for name in ("weight", "bias")]
+    return network, dict(zip(network.layout.names, arrays, strict=True))
 
 
 def idx_folder(folder: Path, split: Split = "train") -> Data:

@@ -22,7 +22,9 @@ from saddlescope.data.foreign import conversion, exists, foreign_kind
 from saddlescope.data.names import LAYERS, layer_names, refuse_other_layers, require_plain
 from saddlescope.errors import RecordExistsError, WeightsError
 from saddlescope.files import write_file
-from saddlescope.models.mlp import MLP, require_dense
+from saddlescope.models.activations import spelled
+from saddlescope.models.mlp import MLP
+from saddlescope.models.sizes import require_traceable
 
 
 def save_weights(
@@ -54,7 +56,7 @@ def save_weights(
         SettingsError: another model than a perceptron; see `to_torch`.
     """
     path = Path(path)
-    require_dense(network, "save_weights")
+    require_traceable(network, "save_weights")
     network.check(parameters)
     require_finite(parameters, "the network")
     own = _names_like(Path(like), network) if like is not None else None
@@ -120,8 +122,8 @@ def load_weights(
 
     Args:
         path: a safetensors file of 2-D weights (out, in) and 1-D biases, of any floating type.
-        activation: needed when the metadata do not say it, and there is a hidden layer; must agree when they do. Never
-            guessed.
+        activation: needed when the metadata do not say it, and there is a hidden layer; must agree when they do. One
+            name for all hidden layers, or one for each, parted by commas: ``relu,tanh``. Never guessed.
         layers: the layers' names in the order of computation, such as ``("fc1", "fc2", "out")``, where they are no
             prefix and a number; the metadata may say them under ``layers``, parted by commas. Never guessed.
         data: where these hold ``outputs``, the network is compared with them.
@@ -142,7 +144,7 @@ def load_weights(
     order = layer_names(arrays, metadata, path, layers)
     parameters, widths = _chain(arrays, order, path)
     _require_widths(metadata.get("widths"), widths)
-    chosen = _activation(activation, metadata.get("activation"), path, hidden=len(order) > 1)
+    chosen = _activation(activation, metadata.get("activation"), path, len(order) - 1)
     network = MLP(widths, chosen, bias="0.bias" in parameters)
     network.check(parameters)
     require_finite(parameters, path.name)
@@ -151,9 +153,9 @@ def load_weights(
     return network, parameters
 
 
-def _activation(given: str | None, stated: str | None, path: Path, *, hidden: bool) -> str:
-    """Return the activation that the user or the file says; without a hidden layer there is none to say."""
-    if given is not None and stated is not None and given != stated:
+def _activation(given: str | None, stated: str | None, path: Path, hidden: int) -> str:
+    """Return the activations that the user or the file says; without a hidden layer there is none to say."""
+    if given is not None and stated is not None and spelled(given, hidden) != spelled(stated, hidden):
         raise WeightsError("the file says another activation", name="activation", value=given, expected=stated)
     if given is None and stated is None and hidden:
         raise WeightsError(

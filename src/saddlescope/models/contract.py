@@ -8,7 +8,7 @@ not have it. Classes that tell their units by ``neurons(layer)`` alone are asked
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -135,39 +135,6 @@ def adapted(model: Any) -> Any:
 def unwrapped(model: Any) -> Any:
     """Return the user's own object."""
     return model.model if isinstance(model, Adapted) else model
-
-
-def with_widths(model: Any, widths: tuple[int, ...]) -> Any:
-    """Return a model like this one of other widths.
-
-    Raises:
-        SettingsError: a model that cannot be built in other widths.
-    """
-    require_resizable(model, "a change of widths")
-    own = replace(unwrapped(model), widths=widths)
-    return Adapted(own, _layers(own)) if isinstance(model, Adapted) else own
-
-
-def is_resizable(model: Any) -> bool:
-    """Return whether a model can be built in other widths."""
-    own = unwrapped(model)
-    return is_dataclass(own) and "widths" in {field.name for field in fields(own)}
-
-
-def require_resizable(model: Any, verb: str) -> None:
-    """Refuse a model whose layers cannot be given other numbers of units.
-
-    Raises:
-        SettingsError: see above.
-    """
-    if not is_resizable(model):
-        raise SettingsError(
-            f"{verb} needs a network that can be built in other widths",
-            name="network",
-            value=_said(unwrapped(model)),
-            expected="a MLP",
-            advice="Paths, certificates and walks work with any model",
-        )
 
 
 def layer_number(model: Any, layer: int | str) -> int:

@@ -1,17 +1,16 @@
 """Multilayer perceptrons with PyTorch's names: ``0.weight`` (out, in), ``0.bias``, ``2.weight``, ..."""
 
-from collections.abc import Mapping
-from typing import Any, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from saddlescope.arrays import Layout, Parameters
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
-from saddlescope.models.activations import activation as find_activation
-from saddlescope.models.contract import unwrapped
+from saddlescope.models.activations import layer_activations, spelled
+from saddlescope.models.chain import Chain, Dense, Traced, trace_chain
 from saddlescope.models.units import UnitFacts, Units
 from saddlescope.units.neurons import Neurons, Slice
 
@@ -20,19 +19,22 @@ WIDEST = 2**31 - 1
 
 
 class MLP(eqx.Module):
-    """A network of dense layers of the given widths, the activation after each but the last.
+    """A network of dense layers of the given widths, an activation after each but the last.
 
-    It holds no parameters, only structure, and compares by value: compiled functions are shared between equal networks.
+    ``activation``: one name for all hidden layers, or one for each, in a sequence or as ``"relu,tanh"``; a name may
+    carry a parameter, ``"leaky_relu:0.2"``. It holds no weights, only structure, and compares by value: compiled
+    functions are shared between equal networks.
 
     Raises:
-        SettingsError: fewer than two widths, one below 1 or above `WIDEST`, or an unknown activation.
+        SettingsError: fewer than two widths, one below 1 or above `WIDEST`, an unknown activation, or another number
+            of them than of hidden layers.
     """
 
     widths: tuple[int, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
     bias: bool = eqx.field(static=True)
 
-    def __init__(self, widths: tuple[int, ...], activation: str = "relu", *, bias: bool = True) -> None:
+    def __init__(self, widths: tuple[int, ...], activation: str | Sequence[str] = "relu", *, bias: bool = True) -> None:
         """Check and keep the structure."""
         if len(widths) < 2 or not all(isinstance(w, int | np.integer) and 1 <= w <= WIDEST for w in widths):
             raise SettingsError(
@@ -41,9 +43,8 @@ class MLP(eqx.Module):
                 value=widths,
                 expected=f"at least two integers from 1 to {WIDEST}",
             )
-        find_activation(activation)
         self.widths = tuple(int(width) for width in widths)
-        self.activation = activation
+        self.activation = spelled(activation, len(widths) - 2)
         self.bias = bool(bias)
 
     @property
@@ -64,20 +65,63 @@ class MLP(eqx.Module):
     @property
     def layers(self) -> Mapping[int, Units]:
         """The neurons of the hidden layers by number from 1, with the facts about them."""
-        entry = find_activation(self.activation)
         found = {}
-        for layer in range(1, self.depth):
+        for layer, dense in enumerate(self.chain[:-1], start=1):
+            entry = dense.activation
+            assert entry is not None
             facts = UnitFacts(
                 name=f"layer {layer}",
                 homogeneous=entry.homogeneous,
                 parity=entry.parity,
                 kinked=entry.kinked,
-                linear=entry.name == "identity",
-                absorbs=f"{2 * layer}.bias" if self.bias else "",
+                linear=entry.linear,
+                absorbs=self.chain[layer].bias or "",
             )
             neurons = self.neurons(layer)
             found[layer] = Units(neurons.incoming, neurons.outgoing, neurons.units, facts)
         return found
+
+    @property
+    def chain(self) -> Chain:
+        """The layers as the closed forms ask for them."""
+        entries = [*layer_activations(self.activation, self.depth - 1)[: self.depth - 1], None]
+        return tuple(
+            Dense(
+                weight=f"{2 * k}.weight",
+                bias=f"{2 * k}.bias" if self.bias else None,
+                outgoing=f"{2 * k + 2}.weight" if k < self.depth - 1 else None,
+                inputs=self.widths[k],
+                outputs=self.widths[k + 1],
+                activation=entries[k],
+            )
+            for k in range(self.depth)
+        )
+
+    def trace(
+        self, parameters: Parameters, inputs: Any, probes: Mapping[int, Array] | None = None
+    ) -> tuple[Traced, ...]:
+        """Return what every layer reads and computes; probes, by layer from 1, are added to preactivations."""
+        return trace_chain(self.chain, parameters, inputs, probes)
+
+    def with_units(self, counts: Mapping[int, int]) -> "MLP":
+        """Return the network with other numbers of neurons in the hidden layers named, from 1.
+
+        Raises:
+            NeuronsError: no such hidden layer.
+            SettingsError: a number below 1.
+        """
+        for layer in counts:
+            self._check_layer(layer)
+        widths = tuple(counts.get(k, width) for k, width in enumerate(self.widths))
+        return MLP(widths, self.activation, bias=self.bias)
+
+    def with_activation(self, activation: str) -> "MLP":
+        """Return the network with another activation.
+
+        Raises:
+            SettingsError: see the class.
+        """
+        return MLP(self.widths, activation, bias=self.bias)
 
     def describe(self) -> dict[str, object]:
         """Return what a record needs to build the network again."""
@@ -98,15 +142,7 @@ class MLP(eqx.Module):
 
     def apply(self, parameters: Parameters, inputs: Any) -> Float[Array, "samples outputs"]:
         """Return the network's outputs for inputs (samples, n_0), before any softmax."""
-        g = find_activation(self.activation).function
-        here: Float[Array, "samples inputs"] = jnp.asarray(inputs)
-        for k in range(self.depth):
-            here = here @ jnp.asarray(parameters[f"{2 * k}.weight"]).T
-            if self.bias:
-                here = here + jnp.asarray(parameters[f"{2 * k}.bias"])[None, :]
-            if k < self.depth - 1:
-                here = g(here)
-        return here
+        return self.trace(parameters, inputs)[-1].outputs
 
     def neurons(self, layer: int) -> Neurons:
         """Return the neurons of hidden layer ``layer``, counted from 1.
@@ -127,7 +163,7 @@ class MLP(eqx.Module):
     def homogeneous(self, layer: int) -> bool:
         """Return whether the layer's activation leaves the scale of each neuron open."""
         self._check_layer(layer)
-        return find_activation(self.activation).homogeneous
+        return layer_activations(self.activation, self.depth - 1)[layer - 1].homogeneous
 
     def initial(self, seed: int) -> dict[str, np.ndarray]:
         """Return random parameters: weights and biases uniform in +-1/sqrt(inputs), PyTorch's default for Linear.
@@ -156,24 +192,3 @@ class MLP(eqx.Module):
         given = {name: tuple(np.shape(value)) for name, value in parameters.items()}
         if given != wanted:
             raise ShapeError("the parameters do not fit the network", name="shapes", value=given, expected=str(wanted))
-
-
-def is_dense(network: object) -> TypeGuard[MLP]:
-    """Return whether the closed forms for chains of dense layers hold for a network."""
-    return isinstance(network, MLP)
-
-
-def require_dense(network: object, verb: str) -> None:
-    """Refuse a network that is no chain of dense layers, before anything is computed.
-
-    Raises:
-        SettingsError: see above.
-    """
-    if not is_dense(network):
-        raise SettingsError(
-            f"{verb} knows chains of dense layers only",
-            name="network",
-            value=f"a {type(unwrapped(network)).__qualname__}",
-            expected="a MLP",
-            advice="Paths, certificates and walks work with any model",
-        )

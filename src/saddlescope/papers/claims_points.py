@@ -8,7 +8,6 @@ import numpy as np
 from saddlescope.critical.exchange import closed_coupling, share_signs
 from saddlescope.critical.groups import Embedding
 from saddlescope.critical.reduced import Reduced, reduced_hessian
-from saddlescope.models.activations import activation
 from saddlescope.papers.samples import (
     LIFTS,
     MINIMA,
@@ -133,7 +132,7 @@ def _exchange(case: Case) -> Finding:
 def on_the_plane(case: Case) -> tuple[Case, np.ndarray, np.ndarray]:
     """Return the case moved on its equal-loss plane: (a_l, a - a_l) for a random a_l, and both outgoing vectors."""
     layer, (l, m) = case.facts["layer"], case.facts["units"]
-    name = f"{2 * layer}.weight"
+    name = case.network.chain[layer].weight
     weight = case.parameters[name].copy()
     total = weight[:, l] + weight[:, m]
     first = np.random.default_rng([case.seed, 3]).normal(size=len(total)) * np.linalg.norm(total)
@@ -223,15 +222,14 @@ def _twin(case: Case, factor: float) -> Case:
     Exact where g(-z) = 2 g(0) - g(z) (factor -1), or g(2z) = 2 g(z) (factor 2).
     """
     layer, (_, m) = case.facts["layer"], case.facts["units"]
-    here, after = f"{2 * (layer - 1)}", f"{2 * layer}"
+    here, after = case.network.chain[layer - 1 : layer + 1]
     parameters = {name: value.copy() for name, value in case.parameters.items()}
-    for name in (f"{here}.weight", f"{here}.bias"):
-        if name in parameters:
-            parameters[name][m] *= factor
-    sent = parameters[f"{after}.weight"][:, m].copy()
-    parameters[f"{after}.weight"][:, m] = sent / factor
-    if factor < 0 and case.bias:
-        parameters[f"{after}.bias"] += sent * 2.0 * float(activation(case.activation).function(jnp.zeros(())))
+    for name in here.names:
+        parameters[name][m] *= factor
+    sent = parameters[after.weight][:, m].copy()
+    parameters[after.weight][:, m] = sent / factor
+    if factor < 0 and after.bias is not None and here.activation is not None:
+        parameters[after.bias] += sent * 2.0 * float(here.activation.function(jnp.zeros(())))
     return Case(case.seed, case.facts, case.widths, case.activation, case.bias, parameters, case.inputs, case.targets)
 
 

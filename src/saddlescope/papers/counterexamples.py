@@ -139,12 +139,13 @@ def recheck(folder: Path) -> tuple[dict[str, Any], Finding | None]:
         raise DataError(
             "the data cannot be read", name="file", value=str(place / "data.npz"), expected="inputs and targets"
         ) from error
+    described: dict[str, Any] = network.describe()
     case = Case(
         record["seed"],
         record["facts"],
-        network.widths,
-        network.activation,
-        network.bias,
+        tuple(described["widths"]),
+        described["activation"],
+        described["bias"],
         parameters,
         inputs,
         targets,

@@ -7,7 +7,6 @@ import numpy as np
 
 from saddlescope.data.data import teacher_data
 from saddlescope.data.sources import deep_teacher, grid_inputs
-from saddlescope.models.mlp import MLP
 from saddlescope.papers.experiment import Agreement, Claim, Experiment, Judgement, Result, Settings, Size
 from saddlescope.papers.overparameterised import endings, reached, zeros
 from saddlescope.problem.problem import Problem
@@ -59,7 +58,7 @@ def measure(settings: Settings) -> Result:
     """Train a block of students; look for the teacher's first layer in each."""
     network, teacher = deep_teacher()
     width = settings["width"]
-    student = MLP((2, width, width, width, 1), network.activation)
+    student = network.with_units({layer: width for layer in network.layers})
     problem = Problem(student, teacher_data(network, teacher, grid_inputs(), name="deep"))
     chosen = {"adam_steps": settings["adam_steps"], "limit": settings["limit"], "target": TARGET}
     students = train_students(problem, range(*settings["seeds"]), **chosen)

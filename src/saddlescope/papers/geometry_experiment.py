@@ -49,8 +49,9 @@ def measure(settings: Settings) -> Result:
     clear = (along.gradient_norms > 1e4 * path.tolerance) & path.converged[along.nodes]
     times = np.linspace(0.0, 1.0 if path.permutation_point else 0.25, 101)
     places = [position(path, float(t)) for t in times]
-    gaps = [np.append(p["0.weight"][m] - p["0.weight"][l], p["0.bias"][m] - p["0.bias"][l]) for p in places]
-    shares = [float(p["2.weight"][0, m] - p["2.weight"][0, l]) for p in places]
+    neurons = problem.network.neurons(1)
+    gaps = [rows[m] - rows[l] for rows in map(neurons.incoming_vectors, places)]
+    shares = [float(rows[m, 0] - rows[l, 0]) for rows in map(neurons.outgoing_vectors, places)]
     return {
         **settings,
         **keep_path(path),

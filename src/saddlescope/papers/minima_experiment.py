@@ -17,6 +17,7 @@ from saddlescope.paths.mirror import position
 from saddlescope.paths.result import Path, PathSettings
 from saddlescope.problem.problem import Problem
 from saddlescope.units.actions import permute
+from saddlescope.units.neurons import Neurons
 from saddlescope.valleys.walk import walk
 
 CLAIMS = (
@@ -52,21 +53,21 @@ def measure(settings: Settings) -> Result:
     ended = [path for path in paths if path.permutation_point is not None]
     ended.sort(key=lambda path: path.loss_at_point or 0.0)
     return {
-        "minimum": rounded(teacher["0.weight"][:, 0]),
+        "minimum": rounded(network.neurons(1).incoming_vectors(teacher)[:, 0]),
         "endings": [path.ending.value for path in paths],
-        "paths": [_curve(path) for path in ended],
+        "paths": [_curve(path, network.neurons(1)) for path in ended],
         "walks": None if not ended else _walks(problem, ended[0]),
     }
 
 
-def _curve(path: Path) -> dict[str, object]:
+def _curve(path: Path, neurons: Neurons) -> dict[str, object]:
     """Return the first incoming weights of the three neurons for t in [0, 1/2], and the permutation point's loss."""
     places = [position(path, float(t)) for t in np.linspace(0.0, 0.5, 41)]
     return {
         "pair": list(path.pair),
         "loss": path.loss_at_point,
         "continuous": bool(path.continuous),
-        "weights": [rounded(place["0.weight"][:, 0]) for place in places],
+        "weights": [rounded(neurons.incoming_vectors(place)[:, 0]) for place in places],
     }
 
 
@@ -101,23 +102,23 @@ def candidates(problem: Problem, parameters: Parameters, two: tuple[int, int]) -
     one. Where a role is not taken, the function is another, so that loss or gradient will tell.
     """
     other = two[1]
-    outgoing = np.asarray(parameters["2.weight"])
+    here, after = problem.network.chain
+    outgoing = np.asarray(parameters[after.weight])
     sums = [outgoing[:, [k for k in range(3) if k != other]].sum(axis=1), outgoing[:, other]]
     rows = []
     for roles in itertools.product(range(2), repeat=3):
         places = [two[role] for role in roles]
         one = {
             **parameters,
-            "0.weight": np.asarray(parameters["0.weight"])[places],
-            "0.bias": np.asarray(parameters["0.bias"])[places],
-            "2.weight": np.stack([sums[role] / roles.count(role) for role in roles], axis=1),
+            **{name: np.asarray(parameters[name])[places] for name in here.names},
+            after.weight: np.stack([sums[role] / roles.count(role) for role in roles], axis=1),
         }
         gradient = problem.gradient_of(one)
         rows.append(
             {
                 "loss": problem.loss_of(one),
                 "gradient": float(np.linalg.norm(_flat(gradient))),
-                "weights": rounded(one["0.weight"][:, 0]),
+                "weights": rounded(one[here.weight][:, 0]),
                 "place": rounded(_flat(one), 12),
             }
         )

@@ -48,7 +48,8 @@ def toy_problem(width: int, activation: str) -> Problem:
     """Return the problem of a student of this width on the grid -5:0.25:5 squared."""
     inputs = grid_inputs()
     teacher = MLP((2, len(TEACHER), 1), activation, bias=False)
-    targets = np.asarray(teacher.apply({"0.weight": TEACHER, "2.weight": np.ones((1, len(TEACHER)))}, inputs))
+    arrays = (TEACHER, np.ones((1, len(TEACHER))))
+    targets = np.asarray(teacher.apply(dict(zip(teacher.layout.names, arrays, strict=True)), inputs))
     return Problem(MLP((2, width, 1), activation, bias=False), Data(inputs, targets))
 
 

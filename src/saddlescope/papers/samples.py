@@ -140,14 +140,13 @@ def with_copies(case: Case, layer: int, unit: int, shares: tuple[float, ...]) ->
 def small_of(case: Case) -> Case:
     """Return the small network's case from that with copies: the copies merged, their outgoing weights added."""
     layer, (unit, *others) = case.facts["layer"], case.facts["units"]
-    here, after = f"{2 * (layer - 1)}", f"{2 * layer}"
+    here, after = case.network.chain[layer - 1 : layer + 1]
     parameters = dict(case.parameters)
-    outgoing = parameters[f"{after}.weight"].copy()
+    outgoing = parameters[after.weight].copy()
     outgoing[:, unit] += outgoing[:, others].sum(axis=1)
-    parameters[f"{after}.weight"] = np.delete(outgoing, others, axis=1)
-    for name in (f"{here}.weight", f"{here}.bias"):
-        if name in parameters:
-            parameters[name] = np.delete(parameters[name], others, axis=0)
+    parameters[after.weight] = np.delete(outgoing, others, axis=1)
+    for name in here.names:
+        parameters[name] = np.delete(parameters[name], others, axis=0)
     widths = tuple(case.facts["small_widths"])
     return Case(case.seed, case.facts, widths, case.activation, case.bias, parameters, case.inputs, case.targets)
 
@@ -155,16 +154,15 @@ def small_of(case: Case) -> Case:
 def with_incoming(case: Case, layer: int, unit: int, copies: tuple[tuple[float, float], ...]) -> Case:
     """Return the wider case in which a neuron stands once for each (factor of its incoming vector, outgoing share)."""
     wide = with_copies(case, layer, unit, (1.0,) + (0.0,) * (len(copies) - 1))
-    here, after, places = f"{2 * (layer - 1)}", f"{2 * layer}", wide.facts["units"]
+    (here, after), places = wide.network.chain[layer - 1 : layer + 1], wide.facts["units"]
     parameters = {name: value.copy() for name, value in wide.parameters.items()}
-    sent = parameters[f"{after}.weight"][:, unit].copy()
-    for name in (f"{here}.weight", f"{here}.bias"):
-        if name in parameters:
-            own = parameters[name][unit].copy()
-            for place, (factor, _) in zip(places, copies, strict=True):
-                parameters[name][place] = factor * own
+    sent = parameters[after.weight][:, unit].copy()
+    for name in here.names:
+        own = parameters[name][unit].copy()
+        for place, (factor, _) in zip(places, copies, strict=True):
+            parameters[name][place] = factor * own
     for place, (_, share) in zip(places, copies, strict=True):
-        parameters[f"{after}.weight"][:, place] = share * sent
+        parameters[after.weight][:, place] = share * sent
     return Case(case.seed, wide.facts, wide.widths, case.activation, case.bias, parameters, case.inputs, case.targets)
 
 

@@ -61,16 +61,11 @@ def measure(settings: Settings) -> Result:
     return {
         **settings,
         **keep_path(path),
-        "before": _incoming(teacher),
-        "after": _incoming(after),
+        "before": [rounded(row) for row in network.neurons(1).incoming_vectors(teacher)],
+        "after": [rounded(row) for row in network.neurons(1).incoming_vectors(after)],
         "outputs": rounded(probe),
         "scale": float(np.sqrt(np.mean(problem.outputs_of(teacher) ** 2))),
     }
-
-
-def _incoming(parameters: Mapping[str, np.ndarray]) -> list[list[float | None]]:
-    """Return rows (w_1, w_2, b), one a neuron."""
-    return [rounded(row) for row in np.column_stack([parameters["0.weight"], parameters["0.bias"]])]
 
 
 def points(results: Mapping[str, Result], activation: str, distance: str | None = None) -> list[list[Result]]:

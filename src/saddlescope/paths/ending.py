@@ -80,10 +80,10 @@ def kink_reason(found: PathData) -> tuple[str, ...]:
     if not missed or not has_creases(found.problem):
         return ()
     on = sum(_on_kinks(found, jnp.asarray(node.x)) for node in missed)
-    activation = found.problem.network.describe()["activation"]
+    names = {layer.activation.name for layer in found.problem.network.chain[:-1] if layer.activation.kinked}
     text = (
         f"at {on} of the {len(missed)} distances missed the best point lies on a kink of "
-        f"{activation} (a preactivation within {NEAR_KINK:.0e} of the largest from 0): the loss "
+        f"{', '.join(sorted(names))} (a preactivation within {NEAR_KINK:.0e} of the largest from it): the loss "
         "has a corner there, and its gradient does not vanish"
     )
     return (text,) if on else ()

@@ -10,8 +10,8 @@ from jaxtyping import Array
 
 from saddlescope.arrays import Layout, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
+from saddlescope.models.chain import is_traceable
 from saddlescope.models.contract import layer_number
-from saddlescope.models.mlp import is_dense
 from saddlescope.numerics.continuation import Solver, Tolerances, evaluate
 from saddlescope.numerics.newton import DENSE_LIMIT
 from saddlescope.paths.constraint import PairObjective, PairSurface
@@ -102,7 +102,7 @@ def _objective(
         vector = jnp.asarray(units.vector(dict(zip(layout.names, layout.shapes, strict=True))))
         unit = jnp.asarray(units.loss)
     objective = PairObjective(problem, coordinates, units=vector, loss_unit=unit)
-    if solver != "krylov" or not is_dense(problem.network):
+    if solver != "krylov" or not is_traceable(problem.network):
         return objective
     theta = objective.theta(coordinates.rotate(layout.flatten(start)))
     single = problem.in_single() if layout.size > DENSE_LIMIT else None

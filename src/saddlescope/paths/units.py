@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saddlescope.models.mlp import is_dense
+from saddlescope.models.chain import is_traceable
 from saddlescope.problem.problem import Problem
 
 # Data whose root mean square lies within this factor of one, either way, are taken in their own units.
@@ -51,13 +51,12 @@ def units_of(problem: Problem, names: tuple[str, ...]) -> Units:
     network, units = problem.network, dict.fromkeys(names, 1.0)
     targets = decimal_unit(_size(problem.targets)) if problem.loss in ("mse", "normalised") else 1.0
     loss = targets**2 if problem.loss == "mse" else 1.0
-    if not is_dense(network):
+    if not is_traceable(network):
         return Units(units, loss)
-    inputs, last = decimal_unit(_size(problem.inputs)), 2 * (network.depth - 1)
-    units["0.weight"] /= inputs
-    for name in (f"{last}.weight", f"{last}.bias"):
-        if name in units:
-            units[name] *= targets
+    first, last = network.chain[0], network.chain[-1]
+    units[first.weight] /= decimal_unit(_size(problem.inputs))
+    for name in last.names:
+        units[name] *= targets
     return Units(units, loss)
 
 

@@ -1,4 +1,4 @@
-"""A Kronecker-factored approximation of a perceptron's Gauss-Newton matrix, as preconditioner for large networks.
+"""A Kronecker-factored approximation of a dense chain's Gauss-Newton matrix, as preconditioner for large networks.
 
 For each layer, with h its input (1 appended for the bias), D the outputs' derivative by its preactivations and H the
 loss's Hessian by
@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from saddlescope.models.activations import activation
-from saddlescope.models.mlp import MLP
+from saddlescope.models.chain import Traceable
 from saddlescope.problem.problem import Chunk, Problem
 
 
@@ -34,35 +33,28 @@ def _chunk_factors(problem: Problem, theta: Array, chunk: Chunk) -> list[tuple[A
     """Return (sum over samples of h h^T, of D^T H D) for each layer, for one chunk."""
     network = problem.network
     parameters = network.layout.unflatten(theta)
-    g = activation(network.activation).function
-    slope = jax.vmap(jax.vmap(jax.grad(g)))
-    inputs, slopes, here = [], [], chunk.inputs
-    for k in range(network.depth):
-        inputs.append(here)
-        z = here @ parameters[f"{2 * k}.weight"].T
-        z = z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z
-        slopes.append(slope(z))
-        here = g(z) if k < network.depth - 1 else z
+    traced = network.trace(parameters, chunk.inputs)
+    here = traced[-1].outputs
 
     def weighted_loss_sum(out: Array, target: Array, weight: Array) -> Scalar:
         return problem.weighted_loss_sum(out[None], target[None], weight[None])
 
     bend = jax.vmap(jax.hessian(weighted_loss_sum))(here, chunk.targets, chunk.weights)
-    back = jnp.broadcast_to(jnp.eye(network.widths[-1]), bend.shape)
+    back = jnp.broadcast_to(jnp.eye(here.shape[1]), bend.shape)
     result: list[tuple[Array, Array]] = []
-    for k in reversed(range(network.depth)):
-        h = inputs[k]
-        one = (chunk.weights[:, None],) if network.bias else ()
-        h = jnp.concatenate([h * chunk.weights[:, None], *one], axis=1)
+    for k, (layer, inputs, _, _) in reversed(list(enumerate(traced))):
+        h = layer.padded(inputs) * chunk.weights[:, None]
         result.append((h.T @ h, jnp.einsum("nij,nio,njp->op", bend, back, back)))
         if k:
-            back = (back @ parameters[f"{2 * k}.weight"]) * slopes[k - 1][:, None, :]
+            before = traced[k - 1]
+            slopes = before.layer.activation.derivative(before.preactivations)
+            back = (back @ parameters[layer.weight]) * slopes[:, None, :]
     return result[::-1]
 
 
 @eqx.filter_jit
 def factors(problem: Problem, theta: Float[Array, " size"]) -> Factors:
-    """Return the eigendecomposed factors of every layer of a perceptron at theta."""
+    """Return the eigendecomposed factors of every layer of a dense chain at theta."""
     sums = problem.add_chunks(lambda chunk: _chunk_factors(problem, theta, chunk))
     result = []
     for inputs, outputs in sums:
@@ -74,30 +66,25 @@ def factors(problem: Problem, theta: Float[Array, " size"]) -> Factors:
     return tuple(result)
 
 
-def apply(network: MLP, layers: Factors, shift: Scalar, v: Float[Array, " size"]) -> Float[Array, " size"]:
+def apply(network: Traceable, layers: Factors, shift: Scalar, v: Float[Array, " size"]) -> Float[Array, " size"]:
     """Return (factors + shift)^-1 v, layer by layer."""
     return _power(network, layers, shift, v, -1.0)
 
 
 def apply_inverse_sqrt(
-    network: MLP, layers: Factors, shift: Scalar, v: Float[Array, " size"], *, inverse: bool = False
+    network: Traceable, layers: Factors, shift: Scalar, v: Float[Array, " size"], *, inverse: bool = False
 ) -> Float[Array, " size"]:
     """Return (factors + shift)^-1/2 v, or with ``inverse`` (factors + shift)^1/2 v."""
     return _power(network, layers, shift, v, 0.5 if inverse else -0.5)
 
 
-def _power(network: MLP, layers: Factors, shift: Scalar, v: Array, exponent: float) -> Array:
+def _power(network: Traceable, layers: Factors, shift: Scalar, v: Array, exponent: float) -> Array:
     """Return (factors + shift)^exponent v, layer by layer."""
     pieces = network.layout.unflatten(v)
     done: dict[str, Array] = {}
-    for k, layer in enumerate(layers):
-        weight = pieces[f"{2 * k}.weight"]
-        both = jnp.concatenate([weight, pieces[f"{2 * k}.bias"][:, None]], axis=1) if network.bias else weight
-        turned = layer.output_vectors.T @ both @ layer.input_vectors
+    for layer, dense in zip(layers, network.chain, strict=True):
+        turned = layer.output_vectors.T @ dense.matrix(pieces) @ layer.input_vectors
         values = layer.output_values[:, None] * layer.input_values[None, :] + shift
         turned = turned / values if exponent == -1.0 else turned * values**exponent
-        both = layer.output_vectors @ turned @ layer.input_vectors.T
-        done[f"{2 * k}.weight"] = both[:, : weight.shape[1]]
-        if network.bias:
-            done[f"{2 * k}.bias"] = both[:, -1]
+        done |= dense.arrays(layer.output_vectors @ turned @ layer.input_vectors.T)
     return network.layout.flatten(done)

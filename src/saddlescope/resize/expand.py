@@ -15,7 +15,8 @@ from jaxtyping import Float
 from saddlescope.arrays import Layout, Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.data.data import teacher_data
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
-from saddlescope.models.contract import adapted, require_resizable, unwrapped, with_widths
+from saddlescope.models.contract import adapted, unwrapped
+from saddlescope.models.sizes import layer_sizes, require_resizable, with_units
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.result import Expansion, Origin
@@ -196,7 +197,7 @@ def expand(
             )
     generator = np.random.default_rng(seed)
     origins: list[Origin] = []
-    grown = list(network.widths)
+    grown: dict[int, int] = {}
     for layer in sorted({*widths, *zero_type, *(layer for layer, _ in copies), *(layer for layer, _ in named)}):
         neurons = network.neurons(layer)
         groups = tuple(zero_type.get(layer, ()))
@@ -211,11 +212,11 @@ def expand(
         )
         origins += new
         grown[layer] = len(new)
-    wider = with_widths(network, tuple(grown))
+    wider = with_units(network, grown)
     return Expansion(
         network=unwrapped(wider),
         parameters=wide,
-        widths=tuple(grown),
+        widths=layer_sizes(wider),
         origins=tuple(origins),
         max_output_deviation=float(np.abs(outputs_of(wider, wide, inputs) - wanted).max()),
         output_scale=float(np.abs(wanted).max()),
@@ -246,7 +247,7 @@ def measuring_inputs(network: Any, inputs: np.ndarray | None, seed: int) -> np.n
         return np.asarray(inputs)
     if isinstance(network, Problem):
         return network.unpadded_inputs()
-    return np.random.default_rng([seed, 1]).normal(size=(SAMPLES, network.widths[0]))
+    return np.random.default_rng([seed, 1]).normal(size=(SAMPLES, layer_sizes(network)[0]))
 
 
 def _shares_of(unit: int, number: int, given: Sequence[float] | None) -> tuple[float, ...]:

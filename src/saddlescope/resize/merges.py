@@ -6,7 +6,7 @@ compiled solver serves many merges.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from saddlescope.arrays import Layout, Parameters, to_numpy
 from saddlescope.data.data import Data
-from saddlescope.models.activations import activation
-from saddlescope.models.contract import with_widths
-from saddlescope.models.mlp import MLP, is_dense
+from saddlescope.models.chain import Activation, Traceable, is_traceable
+from saddlescope.models.sizes import layer_sizes, unit_counts, with_units
 from saddlescope.precision import in_float64
 from saddlescope.problem.kronecker import factors
 from saddlescope.problem.problem import Problem
@@ -56,17 +55,6 @@ class Merge:
     estimate: float
 
 
-def _preactivations(network: MLP, parameters: Parameters, inputs: Array, layer: int) -> Array:
-    """Return what goes into the activation of a hidden layer, (samples, neurons)."""
-    g = activation(network.activation).function
-    here, z = inputs, inputs
-    for k in range(layer):
-        z = here @ parameters[f"{2 * k}.weight"].T
-        z = z + parameters[f"{2 * k}.bias"][None, :] if network.bias else z
-        here = g(z)
-    return z
-
-
 def sample(problem: Problem, count: int) -> Array:
     """Return evenly spaced inputs: enough for a layer of ``count`` neurons."""
     rows = problem.inputs.reshape(-1, problem.inputs.shape[-1])[: problem.samples]
@@ -75,23 +63,21 @@ def sample(problem: Problem, count: int) -> Array:
 
 @eqx.filter_jit
 def activations(
-    network: MLP, parameters: Parameters, inputs: Array, layer: int
+    network: Traceable, parameters: Parameters, inputs: Array, layer: int
 ) -> tuple[Float[Array, "samples neurons"], Float[Array, "samples columns"]]:
     """Return a hidden layer's preactivations, and its activations with a column of ones for the next layer's bias."""
-    z = _preactivations(network, parameters, inputs, layer)
-    h = activation(network.activation).function(z)
-    return z, jnp.concatenate([h, jnp.ones_like(h[:, :1])], axis=1) if network.bias else h
+    found = network.trace(parameters, inputs)[layer - 1]
+    return found.preactivations, network.chain[layer].padded(found.outputs)
 
 
 @eqx.filter_jit
 def _mixed_moments(
-    network: MLP, z: Array, h: Array, pairs: Int[Array, "pairs 2"], weights: Float[Array, "pairs mixes 2"]
+    kind: Activation, z: Array, h: Array, pairs: Int[Array, "pairs 2"], weights: Float[Array, "pairs mixes 2"]
 ) -> tuple[Float[Array, "pairs mixes columns"], Float[Array, "pairs mixes"]]:
     """Return the mean products of each merged neuron with all activations, and its mean square."""
-    g = activation(network.activation).function
 
     def one(pair: Array, weight: Array) -> tuple[Array, Array]:
-        new = g(z[:, pair] @ weight.T)
+        new = kind.function(z[:, pair] @ weight.T)
         return new.T @ h / len(h), jnp.mean(new**2, axis=0)
 
     return jax.lax.map(lambda both: one(*both), (pairs, weights))
@@ -105,9 +91,9 @@ def scales_of(network: Any, incoming: np.ndarray, layer: int) -> np.ndarray:
     return 1.0 / np.where(lengths > 0, lengths, 1.0)
 
 
-def _signs(network: MLP, z: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _signs(kind: Activation, z: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Return -1 where the second neuron's sign twin is nearer, for activations that are odd up to a constant."""
-    if activation(network.activation).parity not in ("odd", "odd+constant"):
+    if kind.parity not in ("odd", "odd+constant"):
         return np.ones(len(pairs))
     together = z.T @ z
     return np.where(together[pairs[:, 0], pairs[:, 1]] < 0, -1.0, 1.0)
@@ -152,9 +138,10 @@ def estimate_merges(
     units = np.arange(neurons.count(here)) if live is None else np.asarray(sorted(live))
     if len(units) < 2:
         return ()
-    if not is_dense(network):
+    if not is_traceable(network):
         return _by_plain_merges(problem, here, layer, units)
-    theta = network.layout.flatten(here)
+    theta, kind = network.layout.flatten(here), network.chain[layer - 1].activation
+    assert kind is not None
     z, h = activations(network, _arrays(here), sample(problem, len(units)), layer)
     columns = np.concatenate([units, np.arange(neurons.count(here), h.shape[1])])
     inside = np.asarray(h)[:, columns]
@@ -164,10 +151,10 @@ def estimate_merges(
     geometry = Unexpressed.of(inside, sizes @ sizes.T, room=min(TRIED, math.comb(z.shape[1], 2)))
     first, second = geometry.pairs.T
     scales = scales_of(network, neurons.incoming_vectors(here), layer)[units]
-    signs = _signs(network, np.asarray(z)[:, units], geometry.pairs)
+    signs = _signs(kind, np.asarray(z)[:, units], geometry.pairs)
     t = np.asarray(MIXES)
     weights = np.stack([(1 - t) * scales[first, None], t * (signs * scales[second])[:, None]], axis=2)
-    moments, squares = _mixed_moments(network, z, h, jnp.asarray(units[geometry.pairs]), jnp.asarray(weights))
+    moments, squares = _mixed_moments(kind, z, h, jnp.asarray(units[geometry.pairs]), jnp.asarray(weights))
     costs = _with_own_partner(geometry.pairs, geometry.costs(np.asarray(moments)[:, :, columns], np.asarray(squares)))
     costs = costs + float(loss_at(problem, theta))
     found = {}
@@ -240,8 +227,8 @@ class MaskedNetwork:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The living neurons' number in each layer."""
-        every = self.problem.network.widths
+        """The numbers of inputs, of each layer's living neurons, and of outputs."""
+        every = layer_sizes(self.problem.network)
         return tuple(len(self.members[k]) if k in self.members else width for k, width in enumerate(every))
 
     def dead(self) -> np.ndarray:
@@ -249,7 +236,7 @@ class MaskedNetwork:
         gone = np.zeros(self.layout.size, dtype=bool)
         for layer, living in self.members.items():
             neurons = self.neurons(layer)
-            absent = [i for i in range(self.problem.network.widths[layer]) if i not in living]
+            absent = [i for i in range(neurons.count_in(self.layout)) if i not in living]
             gone[neurons.incoming_positions(self.layout)[absent]] = True
             gone[neurons.outgoing_positions(self.layout)[absent]] = True
         return gone
@@ -265,8 +252,8 @@ class Start:
     value: float
 
 
-def narrow(problem: Problem, widths: tuple[int, ...]) -> Problem:
-    """Return the same problem for a network of other widths: same data, loss and penalties."""
+def narrow(problem: Problem, counts: Mapping[int, int]) -> Problem:
+    """Return the same problem for a network of other numbers of units by layer: same data, loss and penalties."""
 
     def rows(array: Array) -> np.ndarray:
         return np.asarray(array).reshape(-1, *array.shape[2:])[: problem.samples]
@@ -275,7 +262,7 @@ def narrow(problem: Problem, widths: tuple[int, ...]) -> Problem:
     labels = None if problem.labels is None else np.asarray(problem.labels)
     data = Data(rows(problem.inputs), wanted if wanted.dtype.kind == "f" else None, labels)
     return Problem(
-        with_widths(problem.network, widths),
+        with_units(problem.network, counts),
         data,
         loss=problem.loss,
         weight_decay=float(problem.weight_decay),
@@ -286,8 +273,8 @@ def narrow(problem: Problem, widths: tuple[int, ...]) -> Problem:
 
 def pack(problem: Problem, parameters: dict[str, np.ndarray], layers: tuple[int, ...]) -> MaskedNetwork:
     """Return the state in which every neuron of these layers lives and stands for itself."""
-    widths = problem.network.widths
-    members = {layer: {i: (i,) for i in range(widths[layer])} for layer in layers}
+    counts = unit_counts(problem.network)
+    members = {layer: {i: (i,) for i in range(counts[layer])} for layer in layers}
     value = float(loss_at(problem, problem.network.layout.flatten(parameters)))
     return MaskedNetwork(problem, parameters, members, value)
 
@@ -295,14 +282,16 @@ def pack(problem: Problem, parameters: dict[str, np.ndarray], layers: tuple[int,
 def unpack(packed: MaskedNetwork) -> MaskedNetwork:
     """Return the state cut to its living neurons, in a network of exactly their number."""
     parameters: Any = packed.parameters
-    for layer, living in packed.members.items():
-        for unit in reversed(range(packed.problem.network.widths[layer])):
-            if unit not in living:
+    counts = unit_counts(packed.problem.network)
+    for layer, alive in packed.members.items():
+        for unit in reversed(range(counts[layer])):
+            if unit not in alive:
                 parameters = remove(parameters, packed.neurons(layer), unit)
-    if packed.widths == tuple(packed.problem.network.widths):
+    living = {layer: len(one) for layer, one in packed.members.items()}
+    if all(counts[layer] == count for layer, count in living.items()):
         return packed
-    members = {layer: dict(enumerate(living.values())) for layer, living in packed.members.items()}
-    return MaskedNetwork(narrow(packed.problem, packed.widths), parameters, members, packed.value)
+    members = {layer: dict(enumerate(alive.values())) for layer, alive in packed.members.items()}
+    return MaskedNetwork(narrow(packed.problem, living), parameters, members, packed.value)
 
 
 def _plain_start(packed: MaskedNetwork, layer: int, pair: tuple[int, int]) -> np.ndarray:
@@ -326,7 +315,7 @@ def _fitted_start(packed: MaskedNetwork, merge: Merge) -> np.ndarray:
     def columns(units: list[int]) -> np.ndarray:
         parameters = packed.layout.unflatten(jnp.asarray(flat))
         h = np.asarray(activations(network, parameters, inputs, merge.layer)[1])
-        return h[:, [*units, *range(network.widths[merge.layer], h.shape[1])]]
+        return h[:, [*units, *range(len(incoming), h.shape[1])]]
 
     # The fit is of the change: outgoing weights and bias move as little as the new activations ask for.
     kept = [i for i in living if i != m]
@@ -339,16 +328,16 @@ def _fitted_start(packed: MaskedNetwork, merge: Merge) -> np.ndarray:
     new = columns(kept)
     change, *_ = np.linalg.lstsq(new, before, rcond=1e-8)
     flat[outgoing[kept]] += change[: len(kept)]
-    if network.bias:
-        at = packed.layout.offsets()[f"{2 * merge.layer}.bias"]
-        flat[at : at + change.shape[1]] += change[-1]
+    after = network.chain[merge.layer]
+    if after.bias is not None:
+        flat[after.positions(packed.layout)[:, -1]] += change[-1]
     return flat
 
 
 def apply_merge(packed: MaskedNetwork, merge: Merge, *, both: bool) -> list[Start]:
     """Return the merge carried out: fitted and plain, or only the one of lower loss; none that is not finite."""
     made = [("plain", _plain_start(packed, merge.layer, merge.pair))]
-    if is_dense(packed.problem.network):
+    if is_traceable(packed.problem.network):
         made.insert(0, ("fitted", _fitted_start(packed, merge)))
     found = [Start(merge, kind, x, float(loss_at(packed.problem, jnp.asarray(x)))) for kind, x in made]
     good = sorted((start for start in found if np.isfinite(start.value)), key=lambda start: start.value)

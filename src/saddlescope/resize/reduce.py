@@ -12,8 +12,8 @@ import numpy as np
 
 from saddlescope.arrays import Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.errors import NonFiniteError, SettingsError
-from saddlescope.models.activations import activation as find_activation
-from saddlescope.models.mlp import MLP, require_dense
+from saddlescope.models.chain import Traceable
+from saddlescope.models.sizes import layer_sizes, require_traceable, unit_counts, with_units
 from saddlescope.precision import float64, in_float64
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.expand import measuring_inputs, outputs_of
@@ -58,7 +58,7 @@ def reduce(
     place to go stay, and ``left`` says so; to make linear parts cancel, neurons may be written with opposite sign.
 
     Args:
-        network: a `MLP`, or a `Problem` of one.
+        network: a `MLP` (or another chain of dense layers), or a `Problem` of one.
         parameters: its parameters.
         inputs: where the outputs are measured; by default the problem's, or 256 standard-normal ones.
         tolerance: the most that an output may change, relative to its largest value on the inputs; and the relative
@@ -79,7 +79,7 @@ def reduce(
     check_tolerance(tolerance)
     if drop_dead and inputs is None and not isinstance(network, Problem):
         raise SettingsError("which neurons are dead depends on the inputs", name="inputs", value=None, expected="data")
-    require_dense(network.network if isinstance(network, Problem) else network, "reduce")
+    require_traceable(network.network if isinstance(network, Problem) else network, "reduce")
     inputs = measuring_inputs(network, inputs, 0)
     network = network.network if isinstance(network, Problem) else network
     network.check(parameters)
@@ -92,7 +92,7 @@ def reduce(
     return Reduction(
         network=now,
         parameters=here,
-        widths=now.widths,
+        widths=layer_sizes(now),
         removed=found.removed,
         kept=found.kept,
         left=tuple(
@@ -115,7 +115,7 @@ def reduce(
 class _Task:
     """What a reduction is given: network, data, the outputs to keep, and how much of them may go."""
 
-    network: MLP
+    network: Any
     inputs: np.ndarray
     yardstick: Yardstick
     tolerance: float
@@ -141,7 +141,7 @@ class _Found:
     removed: tuple[Removal, ...]
 
 
-def _within(task: _Task, given: dict[str, np.ndarray]) -> tuple[_Found, MLP, dict[str, np.ndarray], np.ndarray]:
+def _within(task: _Task, given: dict[str, np.ndarray]) -> tuple[_Found, Any, dict[str, np.ndarray], np.ndarray]:
     """Return what stays, the small network and its outputs, within the tolerance as the small network sums them up."""
     for share in SHARES[:-1]:
         found = _all_layers(replace(task, allowed=share * task.tolerance), given)
@@ -156,8 +156,8 @@ def _within(task: _Task, given: dict[str, np.ndarray]) -> tuple[_Found, MLP, dic
 def _all_layers(task: _Task, parameters: dict[str, np.ndarray]) -> _Found:
     """Return the network after all rules on all layers, from the last to the first, until nothing goes any more."""
     network = task.network
-    layers = range(network.depth - 1, 0, -1)
-    kept_ = {layer: tuple(range(network.widths[layer])) for layer in sorted(layers)}
+    kept_ = {layer: tuple(range(count)) for layer, count in unit_counts(network).items()}
+    layers = sorted(kept_, reverse=True)
     removed: list[Removal] = []
     while True:
         states: dict[int, Units] = {}
@@ -165,7 +165,7 @@ def _all_layers(task: _Task, parameters: dict[str, np.ndarray]) -> _Found:
         before = dict(kept_)
         for layer in layers:
             units = _reduced_layer(task, parameters, layer, kept_[layer])
-            parameters = written(parameters, network.neurons(layer), units, next_bias=f"{2 * layer}.bias")
+            parameters = written(parameters, network.neurons(layer), units, next_bias=network.chain[layer].bias)
             nearest[layer] = _nearest_reduction(units, _facts(network, layer), task.tolerance)
             kept_[layer], states[layer] = units.numbers, units
             removed += units.removed
@@ -178,7 +178,7 @@ def _reduced_layer(task: _Task, parameters: dict[str, np.ndarray], layer: int, n
     neurons, facts = task.network.neurons(layer), _facts(task.network, layer)
 
     def placed(units: Units) -> dict[str, np.ndarray]:
-        return written(parameters, neurons, units, next_bias=f"{2 * layer}.bias")
+        return written(parameters, neurons, units, next_bias=task.network.chain[layer].bias)
 
     def loss(units: Units) -> float:
         return task.loss(placed(units))
@@ -194,35 +194,32 @@ def _reduced_layer(task: _Task, parameters: dict[str, np.ndarray], layer: int, n
     return units
 
 
-def _cut(network: MLP, found: _Found) -> tuple[MLP, dict[str, np.ndarray]]:
+def _cut(network: Any, found: _Found) -> tuple[Any, dict[str, np.ndarray]]:
     """Return the network of just the units that stayed."""
     parameters: Any = found.parameters
     for layer, numbers in found.kept.items():
         neurons = network.neurons(layer)
-        for number in reversed(range(network.widths[layer])):
+        for number in reversed(range(neurons.count_in(network.layout))):
             if number not in numbers:
                 parameters = remove(parameters, neurons, number)
-    widths = tuple(len(found.kept[k]) if k in found.kept else width for k, width in enumerate(network.widths))
-    return replace(network, widths=widths), to_numpy(parameters)
+    counts = {layer: len(numbers) for layer, numbers in found.kept.items()}
+    return with_units(network, counts), to_numpy(parameters)
 
 
-def _rounding(network: MLP, parameters: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
+def _rounding(network: Traceable, parameters: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
     """Return, by output, a bound of the rounding error of the outputs on the data, carried from layer to layer."""
     unit = 0.5 * np.finfo(float).eps
-    here = np.asarray(inputs, dtype=np.float64)
-    error = np.zeros_like(here)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for k in range(network.depth):
-            weight = parameters[f"{2 * k}.weight"]
-            bias = parameters[f"{2 * k}.bias"] if network.bias else np.zeros(len(weight))
-            terms = np.abs(here) @ np.abs(weight).T + np.abs(bias)
-            error = error @ np.abs(weight).T + (weight.shape[1] + 1) * unit * terms
-            here = here @ weight.T + bias
-            function = _facts(network, k + 1).function if k < network.depth - 1 else None
-            if function is not None:
-                value = function(here)
-                moved = np.maximum(np.abs(function(here + error) - value), np.abs(function(here - error) - value))
-                here, error = value, moved + ACTIVATION_ULPS * unit * np.abs(value)
+    error = np.zeros_like(inputs, dtype=np.float64)
+    with float64(), np.errstate(over="ignore", invalid="ignore"):
+        for layer, rows, z, after in network.trace(parameters, np.asarray(inputs, dtype=np.float64)):
+            size, here, value = np.abs(layer.matrix(parameters)), np.asarray(z), np.asarray(after)
+            terms = layer.padded(np.abs(np.asarray(rows))) @ size.T
+            error = error @ size[:, : layer.inputs].T + (layer.inputs + 1) * unit * terms
+            if layer.activation is not None:
+                function = layer.activation.function
+                ends = [np.asarray(function(jnp.asarray(here + sign * error))) for sign in (1.0, -1.0)]
+                moved = np.maximum(*(np.abs(end - value) for end in ends))
+                error = moved + ACTIVATION_ULPS * unit * np.abs(value)
     return np.nan_to_num(error, nan=np.inf, posinf=np.inf).max(axis=0)
 
 
@@ -239,9 +236,10 @@ def _nearest_reduction(units: Units, facts: LayerFacts, tolerance: float) -> flo
     return float(values[values > tolerance].min(initial=np.inf)) if len(units.numbers) > 1 else float("inf")
 
 
-def _facts(network: MLP, layer: int) -> LayerFacts:
+def _facts(network: Traceable, layer: int) -> LayerFacts:
     """Return what the rules may use of a dense layer."""
-    entry = find_activation(network.activation)
+    own, entry = network.chain[layer - 1], network.chain[layer - 1].activation
+    assert entry is not None
 
     def values(z: np.ndarray) -> np.ndarray:
         with float64():
@@ -252,16 +250,16 @@ def _facts(network: MLP, layer: int) -> LayerFacts:
         parity=entry.parity,
         homogeneous=entry.homogeneous,
         exponential=entry.name == "exp",
-        weights=network.widths[layer - 1],
-        next_bias=network.bias,
+        weights=own.inputs,
+        next_bias=network.chain[layer].bias is not None,
     )
-    return replace(facts, nonnegative=layer > 1 and facts.rectifier)
+    return replace(facts, nonnegative=layer > 1 and _facts(network, layer - 1).rectifier)
 
 
 def _drop_dead(task: _Task, parameters: dict[str, np.ndarray], units: Units) -> Units:
     """Take out rectified neurons whose preactivation is positive for none of the inputs."""
-    below = replace(task.network, widths=task.network.widths[: units.layer + 1])
-    rows = outputs_of(below, {name: parameters[name] for name in below.layout.names}, task.inputs)
+    with float64():
+        rows = np.asarray(task.network.trace(parameters, task.inputs)[units.layer - 1].preactivations)
     idle = (rows[:, list(units.numbers)] <= 0.0).all(axis=0) & units.allowed
     gone = {
         int(j): units.removal(int(j), "dead on the given inputs", data_dependent=True) for j in np.flatnonzero(idle)
@@ -286,8 +284,8 @@ def _named(refused: Sequence[Refusal]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _idle(network: MLP, parameters: dict[str, np.ndarray], layer: int) -> tuple[str, ...]:
+def _idle(network: Any, parameters: dict[str, np.ndarray], layer: int) -> tuple[str, ...]:
     """Say so when a layer's last neuron sends out nothing: a layer of width 0 does not exist."""
-    if network.widths[layer] > 1 or network.neurons(layer).outgoing_vectors(parameters).any():
+    if unit_counts(network)[layer] > 1 or network.neurons(layer).outgoing_vectors(parameters).any():
         return ()
     return (f"layer {layer}: its last neuron sends out nothing, and a layer needs one",)

@@ -42,9 +42,14 @@ class Neurons:
         Raises:
             NeuronsError: a named array or axis is missing, or the slices disagree.
         """
-        return self._count(Layout.of(parameters))
+        return self.count_in(Layout.of(parameters))
 
-    def _count(self, layout: Layout) -> int:
+    def count_in(self, layout: Layout) -> int:
+        """Return the number of units in arrays of this layout; see `count`.
+
+        Raises:
+            NeuronsError: a named array or axis is missing, or the slices disagree.
+        """
         shapes = dict(zip(layout.names, layout.shapes, strict=True))
         counts: dict[str, int] = {}
         for piece in (*self.incoming, *self.outgoing):
@@ -74,7 +79,7 @@ class Neurons:
         return next(iter(counts.values()))
 
     def _positions(self, layout: Layout, pieces: tuple[Slice, ...]) -> np.ndarray:
-        count, offsets = self._count(layout), layout.offsets()
+        count, offsets = self.count_in(layout), layout.offsets()
         shapes = dict(zip(layout.names, layout.shapes, strict=True))
         rows = []
         for piece in pieces:

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
-from saddlescope.models.mlp import MLP, require_dense
+from saddlescope.models.sizes import require_traceable, unit_counts, with_units
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 from saddlescope.units.actions import permute, split
@@ -70,9 +70,9 @@ def join(
     """
     began = time.perf_counter()
     network = problem.network
-    require_dense(network, "join")
+    require_traceable(network, "join")
     check_settings(problem, points, tolerance)
-    if network.depth < 2:
+    if not network.layers:
         raise SettingsError(
             "spare neurons are given to the hidden layers of a perceptron",
             name="network",
@@ -120,13 +120,12 @@ def join_position(found: Join, t: float) -> dict[str, np.ndarray]:
     return {name: (1.0 - here) * reached[name] + here * found.second[name] for name in reached}
 
 
-def wider(network: MLP) -> MLP:
+def wider(network: Any) -> Any:
     """Return the network with one neuron more in every hidden layer."""
-    inner = tuple(width + 1 for width in network.widths[1:-1])
-    return MLP((network.widths[0], *inner, network.widths[-1]), network.activation, bias=network.bias)
+    return with_units(network, {layer: count + 1 for layer, count in unit_counts(network).items()})
 
 
-def with_spares(network: MLP, parameters: Parameters, units: Sequence[int]) -> dict[str, np.ndarray]:
+def with_spares(network: Any, parameters: Parameters, units: Sequence[int]) -> dict[str, np.ndarray]:
     """Return the parameters with one more neuron at the end of each hidden layer, whose outgoing vector is zero.
 
     Args:
@@ -143,7 +142,7 @@ def with_spares(network: MLP, parameters: Parameters, units: Sequence[int]) -> d
     return to_numpy(result)
 
 
-def match(network: MLP, first: Any, second: Any, *, atol: float = ALIKE) -> tuple[tuple[int, ...], ...]:
+def match(network: Any, first: Any, second: Any, *, atol: float = ALIKE) -> tuple[tuple[int, ...], ...]:
     """Return, for each hidden layer, the permutation that turns the first parameter set into the second.
 
     Neuron i of a layer of the second is neuron order[i] of the first: ``permute(first, neurons, order)``, layer by
@@ -168,7 +167,7 @@ def match(network: MLP, first: Any, second: Any, *, atol: float = ALIKE) -> tupl
         raise SettingsError("not a tolerance", name="atol", value=atol, expected="0 or more")
     mine, theirs = _set_of(network, first), _set_of(network, second)
     allowed = atol * max(float(np.max(np.abs(value))) for value in theirs.values())
-    orders = [np.arange(width) for width in network.widths[1:-1]]
+    orders = [np.arange(count) for count in unit_counts(network).values()]
     here, gap = mine, np.inf
     for sweep in range(SWEEPS):
         groups: list[np.ndarray] = []
@@ -222,7 +221,7 @@ def _gap(one: Parameters, other: Parameters) -> float:
     return max(float(np.max(np.abs(one[name] - other[name]))) for name in one)
 
 
-def _set_of(network: MLP, given: Any) -> dict[str, np.ndarray]:
+def _set_of(network: Any, given: Any) -> dict[str, np.ndarray]:
     """Return a parameter set in the network's order, in float64."""
     parameters = getattr(given, "parameters", given)
     network.check(parameters)

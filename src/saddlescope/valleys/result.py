@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope.html_repr import card
+from saddlescope.models.sizes import layer_sizes
 from saddlescope.units.neurons import Neurons
 
 
@@ -182,7 +183,7 @@ class Join:
     def _repr_html_(self) -> str:
         """Return the summary that notebooks show."""
         facts = {
-            "widths": tuple(self.network.widths),
+            "widths": layer_sizes(self.network),
             "segments": self.segments,
             "loss": self.scan.loss,
             "largest loss deviation": self.scan.max_loss_deviation,

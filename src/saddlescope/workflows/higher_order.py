@@ -6,13 +6,14 @@ After K merges the small point, lifted into the first network, is a K-th order p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from saddlescope.arrays import Parameters, to_numpy
 from saddlescope.critical.lifted import Lifted, lifted_signs
 from saddlescope.errors import SettingsError
-from saddlescope.models.mlp import MLP, require_dense
+from saddlescope.models.sizes import require_traceable, unit_counts, with_units
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.find import find_path
 from saddlescope.paths.result import Path, PathSettings
@@ -44,7 +45,7 @@ class HigherOrder:
     """
 
     merges: tuple[Merge, ...]
-    network: MLP
+    network: Any
     reduced: dict[str, np.ndarray]
     members: dict[int, tuple[tuple[int, ...], ...]]
     parameters: dict[str, np.ndarray]
@@ -80,13 +81,12 @@ def merge_recursively(
 
     Source: [B19] section 4.2; science notes, sections 2 and 3.
     """
-    require_dense(problem.network, "merge_recursively")
+    require_traceable(problem.network, "merge_recursively")
     if problem.penalised:
         raise SettingsError("points of higher order need a perceptron without penalties", name="problem", value=problem)
     now, here = problem, to_numpy(getattr(parameters, "parameters", parameters))
     members: dict[int, tuple[tuple[int, ...], ...]] = {
-        layer: tuple((unit,) for unit in range(problem.network.widths[layer]))
-        for layer in range(1, problem.network.depth)
+        layer: tuple((unit,) for unit in range(count)) for layer, count in unit_counts(problem.network).items()
     }
     done: list[Merge] = []
     for layer, wanted in merges:
@@ -96,9 +96,7 @@ def merge_recursively(
         done.append(_merge(path))
         if point is None or point.reduced is None:
             break
-        widths = list(now.network.widths)
-        widths[layer] -= 1
-        now = now.with_network(MLP(tuple(widths), now.network.activation, bias=now.network.bias))
+        now = now.with_network(with_units(now.network, {layer: unit_counts(now.network)[layer] - 1}))
         here = point.reduced
         members[layer] = _joined(members[layer], path.pair)
     copies = {
@@ -121,7 +119,7 @@ def merge_recursively(
 
 
 def lift_members(
-    network: MLP, reduced: Parameters, members: dict[int, tuple[tuple[int, ...], ...]]
+    network: Any, reduced: Parameters, members: dict[int, tuple[tuple[int, ...], ...]]
 ) -> dict[str, np.ndarray]:
     """Return the first network's parameters in which each small neuron is copied to its members, with equal shares."""
     parameters = dict(reduced)

@@ -17,7 +17,7 @@ import numpy as np
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError
 from saddlescope.html_repr import card
-from saddlescope.models.contract import is_resizable
+from saddlescope.models.sizes import is_resizable, unit_counts
 from saddlescope.outcomes import Outcome
 from saddlescope.paths.find import check_settings, find_path
 from saddlescope.paths.result import Path, PathSettings
@@ -94,7 +94,7 @@ def _settled_losses(problem: Problem, start: Parameters, merges: Sequence[Merge]
     """Return by pair the loss to which the network without one neuron settles from plain merging, infinite if none."""
     network, layer = problem.network, merges[0].layer
     neurons = network.neurons(layer)
-    small = narrow(problem, (*network.widths[:layer], network.widths[layer] - 1, *network.widths[layer + 1 :]))
+    small = narrow(problem, {layer: unit_counts(network)[layer] - 1})
     losses = {}
     for pair in (found.pair for found in merges):
         try:

@@ -16,8 +16,9 @@ from jaxtyping import Array, Float
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import SettingsError
-from saddlescope.models.contract import require_resizable, unwrapped
-from saddlescope.models.mlp import is_dense
+from saddlescope.models.chain import is_traceable
+from saddlescope.models.contract import unwrapped
+from saddlescope.models.sizes import require_resizable
 from saddlescope.numerics.continuation import Tolerances, settle
 from saddlescope.numerics.newton import DENSE_LIMIT, NON_FINITE, OUTCOMES, Iterate
 from saddlescope.numerics.tangent import Unconstrained
@@ -67,7 +68,7 @@ class _Solver:
     @staticmethod
     def of(packed: MaskedNetwork) -> "_Solver":
         dense = packed.layout.size <= DENSE_LIMIT
-        factored = not dense and is_dense(packed.problem.network)
+        factored = not dense and is_traceable(packed.problem.network)
         theta = packed.layout.flatten(packed.parameters)
         nowhere = jnp.zeros((0,), int)  # no pair: the coordinates are the parameters themselves
         plain = PairCoordinates(nowhere, nowhere, nowhere, nowhere)
@@ -189,10 +190,9 @@ def _targets(network: Any, widths: Mapping[int, int] | None, max_loss: float | N
             "nothing says how far to shrink", name="widths", value=widths, expected="widths by layer, or max_loss"
         )
     if not widths:
-        return {layer: 1 for layer in range(1, len(network.widths) - 1)}
+        return dict.fromkeys(network.layers, 1)
     for layer, width in widths.items():
-        network.neurons(layer)
-        now = network.widths[layer]
+        now = network.neurons(layer).count_in(network.layout)
         if not isinstance(width, int | np.integer) or not 1 <= width <= now:
             raise SettingsError(
                 f"layer {layer} cannot be merged to this width", name="width", value=width, expected=f"1 to {now}"
@@ -256,9 +256,9 @@ def shrink(
     require_finite(parameters, "the starting point")
     first = to_numpy(parameters)
     packed = pack(problem, first, tuple(targets))
-    wanted = sum(problem.network.widths[layer] - width for layer, width in targets.items())
+    wanted = sum(packed.widths[layer] - width for layer, width in targets.items())
     for layer, width in targets.items():
-        if width < problem.network.widths[layer]:
+        if width < packed.widths[layer]:
             remove(first, packed.neurons(layer), 0)  # refuses arrays that cannot lose a unit, before any work
     steps: list[ShrinkStep] = []
     spent: list[dict[str, int]] = []

@@ -1,0 +1,91 @@
+"""How many units a model has, and the same model with other numbers of them."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from saddlescope.errors import SettingsError
+from saddlescope.models.chain import is_traceable
+from saddlescope.models.contract import Adapted, adapted, unwrapped
+from saddlescope.models.units import Model
+
+
+@runtime_checkable
+class Resizable(Model, Protocol):
+    """A model that can be built with other numbers of units."""
+
+    def with_units(self, counts: Mapping[int, int]) -> "Resizable":
+        """Return a model like this one, its layers of these numbers with so many units, the others as they are."""
+        ...
+
+
+def unit_counts(model: Any) -> dict[int, int]:
+    """Return the number of units of each layer, by number from 1."""
+    return {layer: units.count_in(model.layout) for layer, units in model.layers.items()}
+
+
+def layer_sizes(model: Any) -> tuple[int, ...]:
+    """Return the numbers of inputs, of each layer's units, and of outputs of a chain, or as a class of its own says."""
+    if is_traceable(model):
+        return (model.chain[0].inputs, *(layer.outputs for layer in model.chain))
+    return tuple(unwrapped(model).widths)
+
+
+def with_units(model: Any, counts: Mapping[int, int]) -> Any:
+    """Return a model like this one with other numbers of units in the layers named.
+
+    A class of the user's own has ``with_units``, or is a dataclass with ``widths`` of all layers, the inputs' first.
+
+    Raises:
+        SettingsError: a model that cannot be built with other numbers.
+    """
+    require_resizable(model, "a change of widths")
+    own = unwrapped(model)
+    if hasattr(own, "with_units"):
+        other = own.with_units(counts)
+    else:
+        other = replace(own, widths=tuple(counts.get(k, width) for k, width in enumerate(own.widths)))
+    return adapted(other) if isinstance(model, Adapted) else other
+
+
+def is_resizable(model: Any) -> bool:
+    """Return whether a model can be built with other numbers of units."""
+    own = unwrapped(model)
+    return hasattr(own, "with_units") or (is_dataclass(own) and "widths" in {field.name for field in fields(own)})
+
+
+def require_resizable(model: Any, verb: str) -> None:
+    """Refuse a model whose layers cannot be given other numbers of units.
+
+    Raises:
+        SettingsError: see above.
+    """
+    if not is_resizable(model):
+        raise SettingsError(
+            f"{verb} needs a network that can be built in other widths",
+            name="network",
+            value=_kind(model),
+            expected="a MLP",
+            advice="Paths, certificates and walks work with any model",
+        )
+
+
+def require_traceable(model: Any, verb: str) -> None:
+    """Refuse a model that is no chain of dense layers, before anything is computed.
+
+    Raises:
+        SettingsError: see above.
+    """
+    if not is_traceable(model):
+        raise SettingsError(
+            f"{verb} knows chains of dense layers only",
+            name="network",
+            value=_kind(model),
+            expected="a MLP",
+            advice="Paths, certificates and walks work with any model",
+        )
+
+
+def _kind(model: Any) -> str:
+    own = unwrapped(model)
+    return own.__name__ if isinstance(own, type) else f"a {type(own).__qualname__}"
