@@ -18,7 +18,8 @@ FLOORS: list[dict[str, str]] = [
         "symmetry": "neurons actions coordinates gauge",
     },
     {
-        "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
+        "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum "
+        "simultaneous",
         "models": "units contract axes axes_rules tracing laws finding door function aten_elementwise aten_conv "
         "aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export torch_check from_torch "
         "to_torch from_function symmetries checkpoint own_code",
@@ -32,6 +33,7 @@ FLOORS: list[dict[str, str]] = [
         "together",
         "critical": "result groups exchange reduced refine flat patterns twins scene symmetric words signs zero "
         "certify lifted along enclosure proof",
+        "exchanges": "result cut grown blocks find",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb twins keep one_layer reduce",
         "training": "train students",

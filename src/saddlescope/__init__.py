@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from saddlescope.critical.proof import prove as prove
     from saddlescope.critical.result import Certificate as Certificate
     from saddlescope.errors import SaddlescopeError as SaddlescopeError
+    from saddlescope.exchanges.find import exchange as exchange
+    from saddlescope.exchanges.result import Exchange as Exchange
+    from saddlescope.exchanges.result import ExchangeSettings as ExchangeSettings
+    from saddlescope.exchanges.result import LayerExchange as LayerExchange
     from saddlescope.models.from_function import from_equinox as from_equinox
     from saddlescope.models.from_function import from_flax as from_flax
     from saddlescope.models.from_function import from_function as from_function
@@ -102,6 +106,10 @@ _HOMES = {
     "Certificate": "saddlescope.critical.result",
     "merge_recursively": "saddlescope.study.orders",
     "SaddlescopeError": "saddlescope.errors",
+    "exchange": "saddlescope.exchanges.find",
+    "Exchange": "saddlescope.exchanges.result",
+    "ExchangeSettings": "saddlescope.exchanges.result",
+    "LayerExchange": "saddlescope.exchanges.result",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",
     "find_paths": "saddlescope.paths.together",
