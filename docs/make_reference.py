@@ -19,7 +19,14 @@ HERE = Path(__file__).parent
 FURTHER = {
     "Counting": ["counting.closed_form", "counting.enumerate", "counting.regimes"],
     "Data": ["problem.sources"],
-    "Results": ["critical.result", "paths.result", "valleys.result", "resize.result", "training.train"],
+    "Results": [
+        "critical.result",
+        "paths.result",
+        "valleys.result",
+        "resize.result",
+        "exchanges.result",
+        "training.train",
+    ],
     "Plots": ["plots.path", "plots.neurons", "plots.spectrum", "plots.surface", "plots.walk", "plots.regimes"],
     "Around a permutation point": ["study.surface", "study.parity"],
     "Errors": ["errors"],

@@ -52,8 +52,8 @@ FLOORS: list[dict[str, str]] = [
     },
     {"report": "sections documents page", "reproduction": "catalogue text folder reproduce"},
     {
-        "cli": "options telling progress summary train models path symmetries runs demo count expand reduce walk "
-        "shrink certify claims report study reproduce completion programs main"
+        "cli": "options telling progress summary train models path symmetries runs exchange demo count expand reduce "
+        "walk shrink certify claims report study reproduce completion programs main"
     },
     {"": "__init__ __main__"},
 ]

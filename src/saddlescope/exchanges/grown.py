@@ -1,7 +1,7 @@
 """The network whose units are all doubled, with equal shares, for any model that reads shapes from its arrays.
 
-Each swap of a unit with its copy leaves the network as it is and the point where it stands; so the Hessian commutes with
-all swaps, and the antisymmetric directions of different units, on which the swaps have different signs, do not mix.
+Each swap of a unit with its copy leaves the network as it is and the point where it stands; so the Hessian commutes
+with all swaps, and antisymmetric directions of different units, on which the swaps have different signs, do not mix.
 """
 
 from collections.abc import Mapping

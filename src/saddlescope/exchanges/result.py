@@ -72,9 +72,9 @@ class LayerExchange:
         return len(self.lowest)
 
     @property
-    def order(self) -> np.ndarray:
+    def order(self) -> tuple[int, ...]:
         """The units from the most unstable one on; those without a number last."""
-        return np.argsort(self.lowest, kind="stable")
+        return tuple(np.argsort(self.lowest, kind="stable").tolist())
 
     def direction(self, unit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the lowest direction of a unit: its incoming and its outgoing entries.
