@@ -37,6 +37,10 @@ def test_the_document_holds_what_python_returns(here, capfd):
     for one in answer["layers"]:
         np.testing.assert_allclose([unit["lowest"] for unit in one["units"]], found[one["layer"]].lowest, rtol=1e-12)
         assert tuple(unit["unstable"] for unit in one["units"]) == found[one["layer"]].unstable
+        costs = found[one["layer"]].costs
+        for key in ("drop", "drop_held_out", "merge", "merge_held_out"):
+            np.testing.assert_allclose([unit[key] for unit in one["units"]], getattr(costs, key), rtol=1e-9)
+        assert tuple(unit["verdict"] for unit in one["units"]) == costs.verdict
     assert answer["loss"] == pytest.approx(found.loss, rel=1e-13)
 
 
@@ -49,6 +53,19 @@ def test_the_table_has_a_row_for_each_unit_most_unstable_first(here, capfd):
     values = [float(row[2]) for row in rows]
     assert len(rows) == 4
     assert values == sorted(values)
+    assert all(row[-1] in ("keep", "drop", "merge") for row in rows)
+
+
+def test_what_has_no_costs_says_so(here, capfd):
+    """Four rows in a half cannot fit four weights and a constant and be tried."""
+    g = np.random.default_rng(0)
+    np.savez("few.npz", inputs=g.normal(size=(8, 3)), targets=g.normal(size=(8, 2)))
+    assert run(["exchange", "net.safetensors", "--data", "few.npz", "--layer", "1"]) == 0
+    told = capfd.readouterr().err
+    assert "too few rows to refit" in told
+    assert run(["exchange", "net.safetensors", "--data", "few.npz", "--layer", "1", "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out, parse_constant=pytest.fail)
+    assert all(unit["drop"] is None and unit["verdict"] is None for unit in answer["layers"][0]["units"])
 
 
 def test_no_unstable_unit_is_exit_code_one(here, capfd):

@@ -33,7 +33,7 @@ FLOORS: list[dict[str, str]] = [
         "together",
         "critical": "result groups exchange reduced refine flat patterns twins scene symmetric words signs zero "
         "certify lifted along enclosure proof",
-        "exchanges": "result cut grown blocks find",
+        "exchanges": "result cut grown blocks reading costs find",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold absorb twins keep one_layer reduce",
         "training": "train students",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from saddlescope.exchanges.result import Exchange as Exchange
     from saddlescope.exchanges.result import ExchangeSettings as ExchangeSettings
     from saddlescope.exchanges.result import LayerExchange as LayerExchange
+    from saddlescope.exchanges.result import UnitCosts as UnitCosts
     from saddlescope.models.from_function import from_equinox as from_equinox
     from saddlescope.models.from_function import from_flax as from_flax
     from saddlescope.models.from_function import from_function as from_function
@@ -110,6 +111,7 @@ _HOMES = {
     "Exchange": "saddlescope.exchanges.result",
     "ExchangeSettings": "saddlescope.exchanges.result",
     "LayerExchange": "saddlescope.exchanges.result",
+    "UnitCosts": "saddlescope.exchanges.result",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",
     "find_paths": "saddlescope.paths.together",

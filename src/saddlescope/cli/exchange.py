@@ -1,4 +1,4 @@
-"""saddlescope exchange: of every unit of a network, whether its copy is unstable."""
+"""saddlescope exchange: of every unit of a network, whether its copy is unstable, and what dropping it costs."""
 
 import sys
 from pathlib import Path
@@ -19,6 +19,9 @@ SHOWN = 20
 
 WIDE = 160
 """Columns of the table where nobody looks at a terminal."""
+
+COSTS = ("drop", "drop_held_out", "partner", "mix", "merge", "merge_held_out", "verdict")
+"""Keys of a unit's costs in the document, as in `UnitCosts`."""
 
 SIGNS = {True: "yes", False: "no", None: "undecided"}
 
@@ -42,7 +45,9 @@ def exchange(
 
     For each unit the smallest eigenvalue of the Hessian of the network in which it is copied, over the directions in
     which the copies part: negative means that the loss falls when they do. Exact at any parameters, trained or not.
-    Exit code 1: no unit is unstable, or none for certain.
+    Where one dense layer reads the units, also what dropping a unit or merging it with another costs, outgoing weights
+    refitted: mean squared change of what the layer sends, as a share of its variance, on the half of the samples that
+    the weights were fitted to and on the other, held-out half. Exit code 1: no unit is unstable, or none for certain.
 
     Example: saddlescope exchange net.safetensors --data toy --layer 1
 
@@ -140,7 +145,18 @@ def _unit(one: "LayerExchange", unit: int) -> dict[str, Any]:
         "residual": float(one.residual[unit]),
         "scale": float(one.scale[unit]),
         "unstable": one.unstable[unit],
+        **_unit_costs(one, unit),
     }
+
+
+def _unit_costs(one: "LayerExchange", unit: int) -> dict[str, Any]:
+    """Return the costs of a unit; null where there are none."""
+    told = one.costs
+    if told is None:
+        return dict.fromkeys(COSTS)
+    partner = int(told.partner[unit])
+    numbers = {name: float(getattr(told, name)[unit]) for name in COSTS if name not in ("partner", "verdict")}
+    return {**numbers, "partner": partner if partner >= 0 else None, "verdict": told.verdict[unit]}
 
 
 def _show(found: "Exchange", doubt: object, *, verbose: bool) -> None:
@@ -172,12 +188,31 @@ def _table(found: "Exchange") -> None:
     for head in ("unit", "lowest eigenvalue", "known to", "size of block"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("unstable")
+    for head in ("drop", "held out", "partner", "merge", "held out"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("verdict")
     for one in found.layers.values():
         for unit in one.order[:SHOWN]:
             numbers = f"{one.lowest[unit]:.6g}", f"{one.residual[unit]:.0e}", f"{one.scale[unit]:.3g}"
-            cells = (printable(one.name), str(unit), *numbers, SIGNS[one.unstable[unit]])
+            cells = (printable(one.name), str(unit), *numbers, SIGNS[one.unstable[unit]], *_cost_cells(one, unit))
             table.add_row(*(Text(cell) for cell in cells))
         if one.units > SHOWN:
             table.add_row(Text(printable(one.name)), Text(f"and {one.units - SHOWN} more"))
     width = None if sys.stderr.isatty() else WIDE
     Console(file=sys.stderr, width=width, no_color=not coloured(), highlight=False).print(table)
+
+
+def _cost_cells(one: "LayerExchange", unit: int) -> tuple[str, ...]:
+    told = _unit_costs(one, unit)
+    shares = {
+        name: "-" if told[name] is None else f"{told[name]:.2%}" for name in COSTS if "drop" in name or "merge" in name
+    }
+    partner = "-" if told["partner"] is None else str(told["partner"])
+    return (
+        shares["drop"],
+        shares["drop_held_out"],
+        partner,
+        shares["merge"],
+        shares["merge_held_out"],
+        told["verdict"] or "-",
+    )

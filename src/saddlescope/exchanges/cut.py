@@ -7,7 +7,7 @@ and its twin do with opposite signs changes z to second order only, so that the 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,16 @@ from saddlescope.models.units import Units
 NEITHER, FED, WEIGHTS = 0, 1, 2
 """Roles of a value: it depends on the units' incoming arrays, on their outgoing ones, or on neither, up to the cuts."""
 
-AtCut = Callable[[list[Any]], list[Any]]
+
+class Site(NamedTuple):
+    """The operation at a cut: its equation, the values that it joins, and their roles."""
+
+    equation: Any
+    values: list[Any]
+    roles: list[int]
+
+
+AtCut = Callable[[list[Any], Site], list[Any]]
 """What is done at a cut: its values in, the values that the rest of the network reads out."""
 
 
@@ -80,7 +89,7 @@ def _step(
         return _unrolled(options, values, roles, at_cut)
     if name in ("while", "cond"):
         raise NoCutError(f"units and their outgoing weights meet inside a {name}")
-    outputs = at_cut(_whole(jaxpr, equation, values))
+    outputs = at_cut(_whole(jaxpr, equation, values), Site(equation, values, roles))
     return outputs, [NEITHER] * len(outputs)
 
 
@@ -130,7 +139,7 @@ def cut_values(apply: Callable[..., Any], arrays: dict[str, Array], rows: Array,
     """
     found: list[Array] = []
 
-    def collect(values: list[Any]) -> list[Any]:
+    def collect(values: list[Any], _: Site) -> list[Any]:
         found.extend(values)
         return values
 
@@ -152,7 +161,7 @@ def pulls(
 
     def pushed(probes: list[Array]) -> Array:
         left = iter(probes)
-        return loss(run(apply, arrays, rows, units, lambda given: [value + next(left) for value in given]))
+        return loss(run(apply, arrays, rows, units, lambda given, _: [value + next(left) for value in given]))
 
     return jax.grad(pushed)([jnp.zeros_like(value) for value in values]), values
 
@@ -163,7 +172,7 @@ def fixed_cuts(
     """Return z where every later operation reads ``frozen`` in its place, and the outputs."""
     found: list[Array] = []
 
-    def hold(values: list[Any]) -> list[Any]:
+    def hold(values: list[Any], _: Site) -> list[Any]:
         start = len(found)
         found.extend(values)
         return list(frozen[start : len(found)])

@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from saddlescope.arrays import Parameters, require_finite, to_numpy
-from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError
+from saddlescope.errors import DataError, NeuronsError, NonFiniteError, SettingsError
 from saddlescope.exchanges.blocks import Places, batch_size, penalty, product, usable_way
-from saddlescope.exchanges.result import Exchange, ExchangeSettings, LayerExchange
+from saddlescope.exchanges.costs import unit_costs
+from saddlescope.exchanges.cut import NoCutError
+from saddlescope.exchanges.result import Exchange, ExchangeSettings, LayerExchange, UnitCosts
 from saddlescope.models.contract import layer_number, unwrapped
 from saddlescope.numerics.simultaneous import Pairs, form_blocks, lowest_pairs
 from saddlescope.numerics.spectrum import dense_spectrum, entry_rounding, rounding_bound
@@ -127,6 +129,8 @@ def _checked(settings: ExchangeSettings) -> ExchangeSettings:
             raise SettingsError("not a setting", name=name, value=value, expected=f"an integer, {low} or more")
     if not 0.0 < settings.tolerance < 1.0:
         raise SettingsError("not a share", name="tolerance", value=settings.tolerance, expected="between 0 and 1")
+    if not settings.most >= 0.0:
+        raise SettingsError("not a share", name="most", value=settings.most, expected="0 or more")
     return settings
 
 
@@ -174,6 +178,7 @@ def _layer(
     notes, decided = list(lowest.notes), not _on_kink(problem, theta, number)
     if not decided:
         notes.append("a sample lies on a kink: the loss has no second derivative here")
+    costs = _costs(given, settings, notes)
     return LayerExchange(
         layer=number,
         name=name,
@@ -188,7 +193,19 @@ def _layer(
         steps=pairs.steps,
         kinked=facts.kinked,
         notes=tuple(notes),
+        costs=costs,
     )
+
+
+def _costs(given: Given, settings: ExchangeSettings, notes: list[str]) -> UnitCosts | None:
+    """Return what dropping and merging costs, or None and a note why it is not known."""
+    if not settings.costs:
+        return None
+    try:
+        return unit_costs(given.problem, given.places, given.theta, most=settings.most)
+    except (NoCutError, DataError) as error:
+        notes.append(f"no costs of dropping and merging: {error}")
+        return None
 
 
 def _named(progress: Progress, name: str) -> Progress:

@@ -19,6 +19,8 @@ class ExchangeSettings:
         steps: most iterations for larger ones.
         tolerance: largest residual of an eigenvector there, as a share of its block's size.
         seed: of the random starts.
+        costs: whether costs of dropping and merging units are computed, too, where one dense layer reads them.
+        most: largest held-out cost at which a unit is called one to drop or to merge.
     """
 
     way: str = "auto"
@@ -26,6 +28,40 @@ class ExchangeSettings:
     steps: int = 400
     tolerance: float = 1e-6
     seed: int = 0
+    costs: bool = True
+    most: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnitCosts:
+    """What it costs to drop a unit, or to merge it with another, all outgoing weights of the layer being refitted.
+
+    Costs are mean squared changes of what the layer sends, as shares of its variance; arrays over units. They are of
+    one change at a time, and of the layer alone: **not of the loss**. Weights are fitted on the first half of the
+    samples; ``_held_out`` is the cost on the second.
+
+    Attributes:
+        drop: cost of dropping the unit, on the samples that the weights were fitted to.
+        drop_held_out: the same on the others.
+        partner: the unit to merge it with, the best that was tried; -1 where there is none.
+        mix: share of the unit's own incoming entries in the merged unit, the rest being its partner's.
+        merge: cost of this merge.
+        merge_held_out: the same on the others.
+        verdict: "drop" or "merge", whichever costs less held out, where that is at most `ExchangeSettings.most`; else
+            "keep".
+        bias: the trained array that is added to what the units send, and refitted too; None where there is none.
+        rows: rows that the weights were fitted to, and held-out ones.
+    """
+
+    drop: np.ndarray
+    drop_held_out: np.ndarray
+    partner: np.ndarray
+    mix: np.ndarray
+    merge: np.ndarray
+    merge_held_out: np.ndarray
+    verdict: tuple[str, ...]
+    bias: str | None
+    rows: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +86,7 @@ class LayerExchange:
         kinked: whether the activation's derivative jumps (the second derivatives are those between kinks); None where
             that is not known.
         notes: what limits the answer, in words.
+        costs: of dropping and merging units; None where they were not asked for, or cannot be had (see ``notes``).
     """
 
     layer: int
@@ -65,6 +102,7 @@ class LayerExchange:
     steps: int
     kinked: bool | None
     notes: tuple[str, ...] = ()
+    costs: UnitCosts | None = None
 
     @property
     def units(self) -> int:
