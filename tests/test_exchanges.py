@@ -1,11 +1,14 @@
 """The exchange analysis: every unit's block against the dense Hessian of the network in which it is really doubled."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import saddlescope as ss
+from saddlescope.arrays import Layout
 from saddlescope.errors import NeuronsError, NonFiniteError, SettingsError, ShapeError
 
 torch = pytest.importorskip("torch")
@@ -55,7 +58,7 @@ def test_every_block_is_that_of_the_really_doubled_network(name):
         walked = ss.exchange(problem, case.parameters, settings=ITERATIVE) if seed == 0 and name in WALKED else None
         assert {found.name for found in formed.layers.values()} >= set(case.family.layers), formed.skipped
         for layer, places in case.family.layers.items():
-            assert formed[layer].units == places.units
+            assert (formed[layer].units, formed[layer].way) == (places.units, "cut")
             for unit in range(places.units):
                 block = case.block(layer, unit)
                 gap, wrong, length = alike(block, formed[layer], unit)
@@ -222,6 +225,15 @@ def test_progress_is_called_and_the_users_settings_stay():
     assert jax.config.jax_enable_x64 == before
 
 
+def test_a_result_shows_itself_and_is_found_by_name_or_number():
+    found = ss.exchange(*perceptron(), layer=1)
+    assert found["layer 1"] is found[1]
+    assert found[1].order == tuple(int(unit) for unit in np.argsort(found[1].lowest))
+    assert "4 of 4 units are unstable when copied" in found._repr_html_()
+    with pytest.raises(KeyError):
+        found[2]
+
+
 def test_units_that_feel_each_other_are_refused():
     """A norm over the units: with a copy the mean changes, so that copying is no symmetry."""
     g = np.random.default_rng(0)
@@ -238,6 +250,24 @@ def test_units_that_feel_each_other_are_refused():
         ss.exchange(problem, params, layer="a")
     with pytest.raises(NeuronsError, match="no layer can be analysed"):
         ss.exchange(problem, params)
+
+
+class Swapped:
+    """A layer of a user's own whose incoming and outgoing arrays are named the wrong way round."""
+
+    layout = Layout(("a", "b"), ((3, 4), (4, 2)))
+    layers: ClassVar = {1: ss.Units((ss.Slice("b", 0),), (ss.Slice("a", 1),))}
+
+    def apply(self, parameters, inputs):
+        return jnp.tanh(inputs @ parameters["a"]) @ parameters["b"]
+
+
+def test_outgoing_entries_that_are_not_read_linearly_are_refused():
+    g = np.random.default_rng(0)
+    problem = ss.Problem(Swapped(), ss.Data(g.normal(size=(20, 3)), targets=g.normal(size=(20, 2))))
+    params = {"a": g.normal(size=(3, 4)), "b": g.normal(size=(4, 2))}
+    with pytest.raises(NeuronsError, match=r"cut: what the units send is not linear .* grown: copying a unit changes"):
+        ss.exchange(problem, params, layer=1)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_merging_costs_what_least_squares_leaves_with_the_merged_unit():
         assert [costs.merge[unit], costs.merge_held_out[unit]] == pytest.approx(tried[best], rel=1e-7)
 
 
-def test_a_copy_and_a_dead_unit_are_dropped_and_the_others_kept():
+def test_a_copy_and_a_dead_unit_cost_nothing_and_the_others_do():
     problem, params = problem_of()
     first, bias, second = (params[name].copy() for name in ("0.weight", "0.bias", "2.weight"))
     first[5], bias[5] = first[2], bias[2]
@@ -85,7 +85,7 @@ def test_a_copy_and_a_dead_unit_are_dropped_and_the_others_kept():
     assert all(costs.verdict[unit] in ("drop", "merge") for unit in (2, 4, 5))
     assert max(costs.drop_held_out[[2, 4, 5]]) < 1e-9
     assert max(costs.merge[[2, 4, 5]]) < 1e-9
-    assert [costs.verdict[unit] for unit in (0, 1, 3)] == ["keep"] * 3
+    assert min(costs.drop_held_out[[0, 1, 3]]) > 1e-3
 
 
 def test_the_verdict_follows_the_held_out_cost():

@@ -25,8 +25,9 @@ from saddlescope.exchanges.reading import (
 from saddlescope.exchanges.result import UnitCosts
 from saddlescope.problem.problem import Problem
 
-RIDGE = 1e-12
-"""Added to the products' diagonal, as a share of its mean: columns that depend on each other share their weight."""
+RIDGE, DEPENDENT = 1e-12, 1e-10
+"""The first is added to the diagonal of products of columns of length 1 where their least eigenvalue is below the
+second: columns that depend on each other share their weight."""
 
 MIXES, PARTNERS = (0.25, 0.5, 0.75), 3
 """A merged unit has this share of the unit's own incoming entries, the rest of its partner's; so many are tried."""
@@ -72,7 +73,7 @@ def unit_costs(problem: Problem, places: Places, theta: Array, *, most: float) -
     if not min(scales) > 0.0:
         raise DataError("what the layer sends does not vary", name="variance", value=min(scales), expected="above 0")
     weights = np.asarray(theta[places.entries])[:, places.feeds :]
-    inverse = np.linalg.inv(fit.gram + RIDGE * float(np.mean(np.diag(fit.gram))) * np.eye(len(fit.gram)))
+    inverse = _inverse(fit.gram)
     drop = [cost / scale for cost, scale in zip(_drops(fit, held, inverse, weights), scales, strict=True)]
     merge = _merges(problem, places, theta, (fit, held), inverse, weights, constant=constant)
     merge = merge._replace(fit=merge.fit / scales[0], held=merge.held / scales[1])
@@ -87,6 +88,16 @@ def unit_costs(problem: Problem, places: Places, theta: Array, *, most: float) -
         bias=bias,
         rows=(int(fit.rows), int(held.rows)),
     )
+
+
+def _inverse(gram: np.ndarray) -> np.ndarray:
+    """Return the inverse of the products of columns, that of columns of length 1 regularised where it must be."""
+    length = np.sqrt(np.diag(gram))
+    scale = 1.0 / np.where(length > 0.0, length, 1.0)
+    alike = scale[:, None] * gram * scale
+    if np.linalg.eigvalsh(alike)[0] < DEPENDENT:
+        alike = alike + RIDGE * np.eye(len(gram))
+    return scale[:, None] * np.linalg.inv(alike) * scale
 
 
 def _verdict(drop: float, merge: float, most: float) -> str:
