@@ -96,9 +96,25 @@ def stacked(gate, up, down, *, seed=0, units=4):
     return ss.Problem(model, ss.Data(x, targets=g.normal(size=(20, 2)))), params
 
 
+def attention(seed=0):
+    """Attention over three tokens, heads along an axis of their own, a residual and a head."""
+    g = np.random.default_rng(seed)
+
+    def apply(params, x):
+        q, k, v = (jnp.einsum("std,hed->shte", x, params[name]) for name in ("q", "r", "s"))
+        seen = jax.nn.softmax(jnp.einsum("shte,shue->shtu", q, k), axis=-1)
+        mixed = x + jnp.einsum("shtu,shue,hed->std", seen, v, params["t"])
+        return jnp.tanh(mixed).mean(1) @ params["u"]
+
+    params = {name: g.normal(size=(3, 2, 4)) for name in "qrst"} | {"u": g.normal(size=(4, 2))}
+    x = g.normal(size=(20, 3, 4))
+    model, params = ss.from_function(apply, params, x[:5])
+    return ss.Problem(model, ss.Data(x, targets=g.normal(size=(20, 2)))), params
+
+
 def test_the_cut_and_the_grown_network_give_the_same_blocks():
     """Two ways that share no formula: products in the network's own shapes, and in the one of twice the units."""
-    for problem, params in (perceptron(), perceptron("relu", loss="normalised"), stacked("a", "b", "c")):
+    for problem, params in (perceptron(), perceptron("relu", loss="normalised"), stacked("a", "b", "c"), attention()):
         one, other = (ss.exchange(problem, params, settings=ss.ExchangeSettings(way=way)) for way in ("cut", "grown"))
         assert {found.way for found in one.layers.values()} == {"cut"}
         assert {found.way for found in other.layers.values()} == {"grown"}
