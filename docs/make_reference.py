@@ -24,6 +24,7 @@ FURTHER = {
         "paths.result",
         "valleys.result",
         "resize.result",
+        "exchanges.result",
         "training.train",
         "workflows.shrunk",
     ],

@@ -19,7 +19,7 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent lbfgs_history linear newton levenberg piecewise_smooth descent flow continuation balls "
-        "spectrum",
+        "spectrum simultaneous",
         "models": "units chain contract sizes axes axes_rules tracing laws finding door function activations mlp "
         "aten_elementwise aten_conv aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export "
         "torch_check from_torch to_torch from_function symmetries checkpoint own_code",
@@ -31,6 +31,7 @@ FLOORS: list[dict[str, str]] = [
         "batch",
         "critical": "result groups exchange reduced refine flat patterns twins decomposition symmetric verdict inertia "
         "zero certify lifted along enclosure proof",
+        "exchanges": "result cut grown blocks reading costs find",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold reduction_rules twins keep one_layer reduce merge_cost merges",
         "training": "train students",
@@ -50,8 +51,8 @@ FLOORS: list[dict[str, str]] = [
         "widths_experiment widths_figure mnist_experiment mnist_figure catalogue text folder reproduce",
     },
     {
-        "cli": "options console progress summary train models path symmetries runs demo count expand reduce walk "
-        "shrink certify claims report study reproduce completion programs main"
+        "cli": "options console progress summary train models path symmetries runs exchange demo count expand reduce "
+        "walk shrink certify claims report study reproduce completion programs main"
     },
     {"": "__init__ __main__"},
 ]

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from saddlescope.data.weights import load_weights as load_weights
     from saddlescope.data.weights import save_weights as save_weights
     from saddlescope.errors import SaddlescopeError as SaddlescopeError
+    from saddlescope.exchanges.find import exchange as exchange
+    from saddlescope.exchanges.result import Exchange as Exchange
+    from saddlescope.exchanges.result import ExchangeSettings as ExchangeSettings
+    from saddlescope.exchanges.result import LayerExchange as LayerExchange
+    from saddlescope.exchanges.result import UnitCosts as UnitCosts
     from saddlescope.models.from_function import from_equinox as from_equinox
     from saddlescope.models.from_function import from_flax as from_flax
     from saddlescope.models.from_function import from_function as from_function
@@ -102,6 +107,11 @@ _HOMES = {
     "Certificate": "saddlescope.critical.result",
     "merge_recursively": "saddlescope.workflows.higher_order",
     "SaddlescopeError": "saddlescope.errors",
+    "exchange": "saddlescope.exchanges.find",
+    "Exchange": "saddlescope.exchanges.result",
+    "ExchangeSettings": "saddlescope.exchanges.result",
+    "LayerExchange": "saddlescope.exchanges.result",
+    "UnitCosts": "saddlescope.exchanges.result",
     "Outcome": "saddlescope.outcomes",
     "find_path": "saddlescope.paths.find",
     "find_paths": "saddlescope.paths.batch",

@@ -17,6 +17,7 @@ from saddlescope.cli.claims import claims
 from saddlescope.cli.completion import add_completion
 from saddlescope.cli.count import count
 from saddlescope.cli.demo import demo
+from saddlescope.cli.exchange import exchange
 from saddlescope.cli.expand import expand
 from saddlescope.cli.options import holding
 from saddlescope.cli.path import path
@@ -51,7 +52,7 @@ def build() -> App:
         help_on_error=False,
         suppress_keyboard_interrupt=False,
     )
-    science = (demo, train, symmetries, path, certify, walk, count, expand, reduce, shrink)
+    science = (demo, train, symmetries, path, certify, walk, exchange, count, expand, reduce, shrink)
     for command in (*science, claims, reproduce, report, study):
         app.command(holding(command))
     add_completion(app)

@@ -92,8 +92,8 @@ def _found(opened: Opened) -> "tuple[Symmetry, ...]":
 
 def _origin(model: Any) -> str:
     """Return where a model comes from, in a word."""
-    from saddlescope.models.contract import unwrapped
     from saddlescope.models.chain import is_traceable
+    from saddlescope.models.contract import unwrapped
 
     return "perceptron" if is_traceable(model) else str(getattr(model, "origin", type(unwrapped(model)).__qualname__))
 
