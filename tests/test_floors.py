@@ -19,9 +19,9 @@ FLOORS: list[dict[str, str]] = [
     },
     {
         "numerics": "tangent memory linear newton levenberg creased descent flow continuation balls spectrum",
-        "models": "units contract axes axes_rules tracing laws finding door function aten_elementwise aten_conv "
-        "aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export torch_check from_torch "
-        "to_torch from_function symmetries checkpoint own_code",
+        "models": "units contract growing axes axes_rules tracing laws finding door function aten_elementwise "
+        "aten_conv aten_pool aten_norm aten_linear aten_shape aten_index aten_graph torch_export torch_check "
+        "from_torch to_torch from_function symmetries checkpoint own_code",
     },
     {
         "problem": "activations networks shallow losses checks foreign data agreement idx tables download sources "
@@ -30,10 +30,10 @@ FLOORS: list[dict[str, str]] = [
     {
         "paths": "advice result units constraint follow events growth decide maxima mirror polish start ending find "
         "together",
-        "critical": "result groups exchange reduced refine flat patterns twins scene symmetric words signs zero "
-        "certify lifted along enclosure proof",
+        "critical": "result groups exchange reduced refine flat patterns twins fibre mixing scene claimed "
+        "symmetric words signs zero certify lifted along enclosure proof",
         "valleys": "result moves route walk join",
-        "resize": "result expand manifold absorb twins keep one_layer reduce",
+        "resize": "result expand manifold absorb twins keep one_layer reduce_model reduce",
         "training": "train students",
     },
     {
