@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from saddlescope.arrays import Layout, Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
-from saddlescope.models.contract import adapted, require_resizable, unwrapped, with_widths
+from saddlescope.models.contract import adapted, unwrapped
+from saddlescope.models.growing import require_growing, require_resizable_layer, unit_counts, with_units
 from saddlescope.precision import in_float64
 from saddlescope.problem.data import teacher_data
 from saddlescope.problem.problem import Problem
@@ -153,7 +154,8 @@ def expand(
     the loss has no penalty on the parameters**; with zero-type neurons only the function stays.
 
     Args:
-        network: a `Perceptron`, or a `Problem` of one.
+        network: a `Perceptron`, a model of `from_torch`, `from_function`, ..., or a `Problem` of one. Of a PyTorch
+            module the result goes into a module built with the new shapes, by `to_torch`.
         parameters: the small network's.
         widths: by hidden layer, from 1: the width to reach. Neurons that neither ``copies`` nor ``zero_type`` account
             for are copies of neurons drawn at random among those that ``copies`` does not name.
@@ -177,7 +179,7 @@ def expand(
     Source: [S21] sections 3 and 4, [FA00].
     """
     model = adapted(network.network if isinstance(network, Problem) else network)
-    require_resizable(model, "expand")
+    require_growing(model, "expand")
     inputs = measuring_inputs(network, inputs, seed)
     network = model
     network.check(parameters)
@@ -186,6 +188,8 @@ def expand(
     wanted = outputs_of(network, small, inputs)
     widths, copies, zero_type = dict(widths or {}), dict(copies or {}), dict(zero_type or {})
     named = shares if not isinstance(shares, str) else {}
+    for layer in (*widths, *zero_type, *(layer for layer, _ in (*copies, *named))):
+        require_resizable_layer(network, layer)
     if isinstance(shares, str) and shares not in ("equal", "random"):
         raise SettingsError("unknown shares", name="shares", value=shares, expected="equal, random, or by neuron")
     for layer, neuron in (*copies, *named):
@@ -196,7 +200,7 @@ def expand(
             )
     generator = np.random.default_rng(seed)
     origins: list[Origin] = []
-    grown = list(network.widths)
+    grown: dict[int, int] = {}
     for layer in sorted({*widths, *zero_type, *(layer for layer, _ in copies), *(layer for layer, _ in named)}):
         neurons = network.neurons(layer)
         groups = tuple(zero_type.get(layer, ()))
@@ -211,11 +215,11 @@ def expand(
         )
         origins += new
         grown[layer] = len(new)
-    wider = with_widths(network, tuple(grown))
+    wider = with_units(network, grown)
     return Expansion(
         network=unwrapped(wider),
         parameters=wide,
-        widths=tuple(grown),
+        widths=unit_counts(wider),
         origins=tuple(origins),
         max_output_deviation=float(np.abs(outputs_of(wider, wide, inputs) - wanted).max()),
         output_scale=float(np.abs(wanted).max()),
@@ -246,7 +250,23 @@ def measuring_inputs(network: Any, inputs: np.ndarray | None, seed: int) -> np.n
         return np.asarray(inputs)
     if isinstance(network, Problem):
         return network.unpadded_inputs()
-    return np.random.default_rng([seed, 1]).normal(size=(SAMPLES, network.widths[0]))
+    return drawn_inputs(network, seed)
+
+
+def drawn_inputs(network: Any, seed: int) -> np.ndarray:
+    """Return standard-normal inputs for a model that takes rows of real numbers.
+
+    Raises:
+        SettingsError: a model that takes whole numbers, or does not say what it takes.
+    """
+    kinds = getattr(network, "inputs", None)
+    if hasattr(network, "widths"):
+        size = network.widths[0]
+    elif kinds and all(one.kind == "f" for one in kinds):
+        size = sum(one.size for one in kinds)
+    else:
+        raise SettingsError("inputs are needed, on which the outputs are compared", name="inputs", value=None)
+    return np.random.default_rng([seed, 1]).normal(size=(SAMPLES, size))
 
 
 def _shares_of(unit: int, number: int, given: Sequence[float] | None) -> tuple[float, ...]:
