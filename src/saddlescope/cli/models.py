@@ -113,6 +113,8 @@ def _torch(
     if weights is not None:
         load_state(module, weights)
     model, parameters = from_torch(module, example, statistics=statistics)  # type: ignore[arg-type]
+    if statistics == "folded" and any(name.endswith("running_var") for name in module.state_dict()):
+        words = {**words, "statistics": statistics}
     return Opened(model, parameters, _arrays(example), words=words, searched=True)
 
 
