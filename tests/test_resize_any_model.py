@@ -122,3 +122,14 @@ def test_code_with_its_shapes_built_in_is_refused_and_a_function_that_reads_them
     with pytest.raises(SettingsError, match="number of units built in") as refusal:
         ss.expand(model, parameters, widths={1: 6})
     assert "\n" not in str(refusal.value)
+
+
+def test_a_layer_named_by_a_number_is_found_on_the_command_line_where_no_layer_has_that_number() -> None:
+    from saddlescope.cli.models import layer_number
+
+    model, _ = ss.from_torch(encoder(), VECTORS[:4])
+    named, _ = ss.from_torch(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).eval(), VECTORS[:4, 0])
+    assert layer_number(named, "0") == 1  # a name
+    assert layer_number(named, "1") == 1  # a number
+    assert layer_number(named, "7") == 7  # neither: find_path refuses it with those that are there
+    assert layer_number(model, "0.linear1") == len(model.layers)

@@ -236,8 +236,9 @@ def layer_number(model: Any, word: str) -> int:
         NeuronsError: the model has no such layer.
         SettingsError: a name, for a network whose layers have only numbers.
     """
-    if word.lstrip("-").isdigit():
-        return int(word)
+    names = [getattr(units.facts, "name", "") for units in model.layers.values()]
+    if word.lstrip("-").isdigit() and (int(word) in model.layers or word not in names):
+        return int(word)  # the layers of nn.Sequential are named by numbers: 0 can only be a name
     if not hasattr(model, "symmetry"):
         raise SettingsError("not a hidden layer's number", name="layer", value=word, expected="a whole number from 1")
     return int(model.symmetry(word).layer)
