@@ -29,11 +29,11 @@ FLOORS: list[dict[str, str]] = [
     {
         "paths": "advice result units constraint follow events growth decide maxima mirror polish start ending find "
         "batch",
-        "critical": "result groups exchange reduced refine flat patterns twins decomposition symmetric verdict inertia "
-        "zero certify lifted along enclosure proof",
+        "critical": "result groups exchange reduced refine flat patterns twins fibre mixing decomposition claimed "
+        "symmetric verdict inertia zero certify lifted along enclosure proof",
         "exchanges": "result cut grown blocks reading costs find",
         "valleys": "result moves route walk join",
-        "resize": "result expand manifold reduction_rules twins keep one_layer reduce merge_cost merges",
+        "resize": "result expand manifold reduction_rules twins keep one_layer reduce_model reduce merge_cost merges",
         "training": "train students",
     },
     {"workflows": "demo higher_order lowest shrunk shrink merge_surface exchange_spectrum configuration"},

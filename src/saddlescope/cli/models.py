@@ -122,6 +122,8 @@ def _torch(
     if weights is not None:
         load_state(module, weights)
     model, parameters = from_torch(module, example, statistics=statistics)  # type: ignore[arg-type]
+    if statistics == "folded" and any(name.endswith("running_var") for name in module.state_dict()):
+        words = {**words, "statistics": statistics}
     return Opened(model, parameters, _arrays(example), words=words, searched=True)
 
 
@@ -251,11 +253,9 @@ def layer_number(model: Any, word: str) -> int:
         NeuronsError: the model has no such layer.
         SettingsError: a name, for a network whose layers have only numbers.
     """
-    if word.lstrip("-").isdigit():
-        return int(word)
-    for number, units in model.layers.items():
-        if units.facts.name == word:
-            return number
+    names = [getattr(units.facts, "name", "") for units in model.layers.values()]
+    if word.lstrip("-").isdigit() and (int(word) in model.layers or word not in names):
+        return int(word)  # the layers of nn.Sequential are named by numbers: 0 can only be a name
     if not hasattr(model, "symmetry"):
         raise SettingsError("not a hidden layer's number", name="layer", value=word, expected="a whole number from 1")
     return int(model.symmetry(word).layer)

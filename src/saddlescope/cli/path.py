@@ -126,6 +126,12 @@ def path(
         weights=weights,
     )
     number = layer_number(problem.network, layer)
+    if own.get("statistics") == "folded":
+        say(
+            "batch norm: its weight and bias are now a and c of a x + c, with the running statistics in them; "
+            "to_torch(..., statistics='folded') turns them back",
+            quiet=quiet or json,
+        )
     settings = PathSettings(
         distance=distance, steps=steps, reach=reach, solver=solver, tolerance=tolerance, max_iterations=max_iterations
     )
@@ -167,7 +173,9 @@ def problem_of(
     from saddlescope.data.weights import stated_accuracy
 
     rows = load_data(data)
-    opened = open_model(str(net), weights=weights, activation=activation, data=rows)
+    # Folded, every channel of a batch norm can be exchanged; a penalty counts its weight and bias as they stand.
+    statistics = "kept" if weight_decay > 0 or norm_barrier > 0 else "folded"
+    opened = open_model(str(net), weights=weights, activation=activation, data=rows, statistics=statistics)
     parameters, notes = opened.parameters, opened.notes
     problem, words = problem_on(
         opened.model,

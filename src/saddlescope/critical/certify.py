@@ -49,7 +49,15 @@ MERGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 ABOUT = 10.0
 
 # Flat directions of these kinds a symmetry of the network or the loss explains.
-BY_SYMMETRY = ("outgoing transfer", "scaling", "linear units", "softmax shift", "one vector")
+BY_SYMMETRY = (
+    "outgoing transfer",
+    "scaling",
+    "linear units",
+    "softmax shift",
+    "one vector",
+    "attention",
+    "residual stream",
+)
 
 
 @in_float64

@@ -1,6 +1,6 @@
 """A point taken apart: its copies, the parameters without them, and the blocks that copying adds to the Hessian."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -19,6 +19,7 @@ from saddlescope.critical.exchange import (
     product_coupling,
     share_signs,
 )
+from saddlescope.critical.fibre import Fibre
 from saddlescope.critical.flat import dependent_inputs
 from saddlescope.critical.groups import Embedding, InputUnits, embedding, find_groups, misfit, reduce_vector
 from saddlescope.critical.patterns import LayerPatterns, incoming_rows, layer_patterns, outgoing_rows
@@ -268,8 +269,30 @@ def drifting(coupling: Coupling, point: RefinedPoint, again: Callable[[np.ndarra
     )
 
 
-def antisymmetric(scene: Decomposition, point: RefinedPoint, method: str) -> list[tuple[Group, int, int, Block]]:
+def _with_fibres(scene: Decomposition, coupling: Coupling, group: Group, fibres: Sequence[Fibre]) -> Coupling:
+    """Return the coupling of a unit of any model with the rows along which no output changes that the loss sees.
+
+    They hold at x whatever the unit is fed and sends out; so G and B of its copies vanish along them.
+    """
+    layout, neurons, first = Layout.of(scene.parameters), scene.layers[group.layer], group.units[0]
+    rows, columns = (
+        np.unique(scene.parts.source[side(layout)[first]])
+        for side in (neurons.outgoing_positions, neurons.incoming_positions)
+    )
+    own = np.union1d(rows, columns)
+    outgoing = {"equal outputs": fibres[0].structurally_unused(rows, own)}
+    if len(fibres) > 1:
+        outgoing["softmax shift"] = fibres[-1].structurally_unused(rows, own)
+    incoming = {"collinear inputs": fibres[0].structurally_unused(columns, own)}
+    return coupling._replace(outgoing_null=outgoing, incoming_null=incoming)
+
+
+def antisymmetric(
+    scene: Decomposition, point: RefinedPoint, method: str, fibres: Sequence[Fibre] = ()
+) -> list[tuple[Group, int, int, Block]]:
     """Return, for every group and every sign with its number of times, the signs of its block.
+
+    ``fibres``: along what the outputs stay, for blocks whose signs are open otherwise.
 
     Source: science notes, section 3.
     """
@@ -289,6 +312,11 @@ def antisymmetric(scene: Decomposition, point: RefinedPoint, method: str) -> lis
             coupling = with_null(coupling, scene.small, point.x, group.layer, _small_unit(scene, group), **facts)
         homogeneous = scene.problem.network.homogeneous(group.layer)
         for sigma, times in zip((-1, 0, 1), share_signs(group.shares), strict=True):
-            if times:
-                found.append((group, sigma, times, block(coupling, sigma, homogeneous=homogeneous, extra=extra)))
+            if not times:
+                continue
+            one = block(coupling, sigma, homogeneous=homogeneous, extra=extra)
+            if one.inertia.unresolved and fibres:
+                coupling = _with_fibres(scene, coupling, group, fibres)
+                one = block(coupling, sigma, homogeneous=homogeneous, extra=extra)
+            found.append((group, sigma, times, one))
     return found

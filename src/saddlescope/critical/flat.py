@@ -7,7 +7,7 @@ act.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ from saddlescope.units.neurons import Neurons
 # Claimed rows may depend on each other; singular values between these shares are unclear.
 DEPENDENT, INDEPENDENT = 1e-12, 1e-6
 
+# The same for rows that come from a singular value decomposition, whose own errors are larger.
+MEASURED = 1e-9
+
 
 @dataclass(frozen=True)
 class NullSpace:
@@ -34,12 +37,18 @@ class NullSpace:
     reasons: tuple[str, ...]
 
 
-def null_space(claims: Mapping[str, Float[np.ndarray, "rows size"]], scale: Float[np.ndarray, " size"]) -> NullSpace:
+def null_space(
+    claims: Mapping[str, Float[np.ndarray, "rows size"]],
+    scale: Float[np.ndarray, " size"],
+    *,
+    measured: Collection[str] = (),
+) -> NullSpace:
     """Return a basis of all claimed rows, kind by kind; a kind whose dimension is unclear is left out.
 
     Args:
         claims: rows by kind.
         scale: natural units of the parameters (`natural_scale`), in which independence is judged.
+        measured: kinds whose rows were computed, and are not exact.
     """
     basis, counts, reasons = np.zeros((0, len(scale))), {}, []
     for kind, rows in claims.items():
@@ -49,7 +58,9 @@ def null_space(claims: Mapping[str, Float[np.ndarray, "rows size"]], scale: Floa
         if not sizes.any():
             continue
         _, values, directions = np.linalg.svd(turned[sizes > 0] / sizes[sizes > 0, None], full_matrices=False)
-        unclear = (values > DEPENDENT * np.sqrt(len(rows))) & (values <= INDEPENDENT)
+        unclear = (values > (MEASURED if kind in measured else DEPENDENT * np.sqrt(len(rows)))) & (
+            values <= INDEPENDENT
+        )
         if unclear.any():
             reasons.append(f"how many directions of the kind '{kind}' are independent is unclear: none is counted")
             continue
@@ -78,21 +89,6 @@ def scaling_rows(
             row[into] = x[into]
             row[out] = -x[out]
             rows.append(row)
-    return np.stack(rows) if rows else np.zeros((0, len(x)))
-
-
-def unit_mixing_rows(
-    x: Float[np.ndarray, " size"], layout: Layout, layers: Mapping[int, Neurons], parts: Embedding
-) -> Float[np.ndarray, "rows size"]:
-    """Return the rows of GL(p) for each layer of units without a nonlinearity: theta_i + theta_j, a_j - a_i, all i, j.
-
-    Source: science notes, section 9.8.
-    """
-    rows = []
-    for neurons in layers.values():
-        into, out = (parts.source[side(layout)] for side in (neurons.incoming_positions, neurons.outgoing_positions))
-        for i in range(len(into)):
-            rows += [mixing_row(x, into, out, i, j) for j in range(len(into))]
     return np.stack(rows) if rows else np.zeros((0, len(x)))
 
 

@@ -1,23 +1,16 @@
 """The signs of the Hessian at a refined point, by every way that can be afforded, with the flat directions named."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from saddlescope.arrays import Layout
+from saddlescope.critical.claimed import fibre_claims, flat_claims
 from saddlescope.critical.decomposition import Decomposition, antisymmetric
-from saddlescope.critical.flat import (
-    NullSpace,
-    input_rows,
-    null_space,
-    scaling_rows,
-    softmax_rows,
-    transfer_rows,
-    unit_mixing_rows,
-    unused_rows,
-)
+from saddlescope.critical.fibre import Fibre, fibres_of
+from saddlescope.critical.flat import NullSpace, null_space, transfer_rows
 from saddlescope.critical.groups import Embedding
-from saddlescope.critical.patterns import layer_patterns, mixing_rows, unseen_rows
 from saddlescope.critical.reduced import (
     Reduced,
     in_32,
@@ -28,10 +21,7 @@ from saddlescope.critical.reduced import (
 from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Flat, Group, Inertia, Part
 from saddlescope.critical.symmetric import DenseSigns, dense_inertia, free_inertia
-from saddlescope.models.chain import is_traceable
 from saddlescope.numerics.spectrum import entry_rounding, natural_scale
-from saddlescope.problem.kinks import is_piecewise
-from saddlescope.problem.problem import Problem
 
 Range = tuple[int, int]
 
@@ -81,44 +71,15 @@ class Symmetric:
     method: str
 
 
-def _claims(
-    scene: Decomposition, problem: Problem, parts: Embedding, x: np.ndarray, image: np.ndarray, gradient: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the rows of x that are flat for a reason, by kind; a penalty leaves only what nothing reads."""
-    reduced = Reduced.of(problem, Embedding(np.arange(len(x)), np.ones(len(x))) if problem is scene.small else parts)
-
-    def evaluate(at: np.ndarray) -> tuple[float, np.ndarray]:
-        return reduced_value_and_gradient(reduced, at)
-
-    claims = {"unused": unused_rows(evaluate, x, image, gradient, kinked=is_piecewise(problem))}
-    if problem.penalised:
-        return claims
-    network, layout = scene.problem.network, Layout.of(scene.parameters)
-    layers = {layer: neurons for layer, neurons in scene.layers.items() if network.homogeneous(layer)}
-    claims["scaling"] = scaling_rows(x, layout, layers, parts)
-    if is_traceable(problem.network):
-        assert scene.relations is not None
-        patterns = layer_patterns(problem, x)
-        claims["linear units"] = mixing_rows(problem.network, x, patterns)
-        claims["few samples"] = unseen_rows(problem.network, patterns)
-        claims["softmax shift"] = softmax_rows(problem)
-        claims["collinear inputs"] = input_rows(problem, scene.relations)
-    else:
-        linear = {layer: units for layer, units in scene.layers.items() if units.facts.linear}
-        claims["linear units"] = unit_mixing_rows(x, layout, linear, parts)
-    unused = claims["unused"].any(axis=0)
-    return {
-        kind: rows if kind == "unused" else np.where(unused, 0.0, rows) for kind, rows in claims.items() if len(rows)
-    }
-
-
-def symmetric_signs(scene: Decomposition, point: RefinedPoint, *, steps: int, seed: int) -> Symmetric:
-    """Return the signs of the network without copies."""
+def symmetric_signs(
+    scene: Decomposition, point: RefinedPoint, *, steps: int, seed: int, fibres: Sequence[Fibre] = ()
+) -> Symmetric:
+    """Return the signs of the network without copies; ``fibres``: what else may be flat, if signs stay open."""
     reduced, x = scene.reduced, point.x
     problem = scene.problem if scene.small is None else scene.small
     if point.hessian is None:
         probe = np.random.default_rng(seed).normal(size=len(x))
-        claims = _claims(scene, problem, scene.parts, x, reduced_product(reduced, x, probe), point.gradient)
+        claims = flat_claims(scene, problem, scene.parts, x, reduced_product(reduced, x, probe), point.gradient)
         null = null_space(claims, np.ones(len(x)))
         free = free_inertia(reduced, point, null.rows, steps=steps, seed=seed)
         residuals = _by_count(null, [float(np.linalg.norm(reduced_product(reduced, x, row))) for row in null.rows])
@@ -126,9 +87,13 @@ def symmetric_signs(scene: Decomposition, point: RefinedPoint, *, steps: int, se
         return Symmetric(free.inertia, null, residuals, *found)
     assert point.rounding is not None
     scale = natural_scale(point.hessian, point.rounding)
-    null = null_space(_claims(scene, problem, scene.parts, x, point.hessian, point.gradient), scale)
+    claims = flat_claims(scene, problem, scene.parts, x, point.hessian, point.gradient)
     drift = point.drift(lambda at: reduced_hessian(reduced, at), point.hessian)
-    null, signs = _dense(point.hessian, null, point.rounding, drift, scale, point.gradient)
+    null, signs = _dense(point.hessian, null_space(claims, scale), point.rounding, drift, scale, point.gradient)
+    if signs.inertia.unresolved and fibres:
+        more = fibre_claims(scene, fibres, len(x))
+        null = null_space(claims | more, scale, measured=more)
+        null, signs = _dense(point.hessian, null, point.rounding, drift, scale, point.gradient)
     products = point.products + (len(x) if point.factor else 0)
     residuals = _by_count(null, signs.residuals)
     return Symmetric(signs.inertia, null, residuals, signs.rounding, signs.drift, None, products, "dense")
@@ -186,7 +151,7 @@ def _whole(scene: Decomposition, symmetric: Symmetric, point: RefinedPoint) -> t
     coarse, theta32 = in_32(reduced, theta)
     rounding = entry_rounding(hessian, reduced_hessian(coarse, theta32))
     drift = point.drift(lambda at: reduced_hessian(reduced, scene.parts.lift(at)), hessian)
-    claims = _claims(scene, scene.problem, identity, theta, hessian, gradient)
+    claims = flat_claims(scene, scene.problem, identity, theta, hessian, gradient)
     moves = [transfer_rows(full, scene.layers[group.layer], group) for group in scene.groups]
     lifted = np.stack([scene.parts.lift(row) for row in symmetric.null.rows]) if len(symmetric.null.rows) else None
     claims["outgoing transfer"] = np.concatenate(moves)
@@ -202,7 +167,9 @@ def find_signs(scene: Decomposition, point: RefinedPoint, *, zero: bool, check: 
 
     ``zero``: the loss is zero to rounding; then G = B = 0 and copies add flat directions only.
     """
-    symmetric = symmetric_signs(scene, point, steps=steps, seed=seed)
+    open_ended = not is_traceable(scene.problem.network) and not scene.problem.penalised and point.hessian is not None
+    fibres = fibres_of(scene.reduced, point.x) if open_ended else ()
+    symmetric = symmetric_signs(scene, point, steps=steps, seed=seed, fibres=fibres)
     parts = [Part("symmetric" if scene.groups else "all", symmetric.method, symmetric.inertia)]
     methods: dict[str, tuple[Range, Range]] = {}
     counts: dict[str, int] = {**dict.fromkeys(WHY, 0), **symmetric.null.counts}
@@ -210,7 +177,7 @@ def find_signs(scene: Decomposition, point: RefinedPoint, *, zero: bool, check: 
     forms += ["exchange"] if check or not forms else []
     for k, form in enumerate(forms if scene.groups else []):
         total = symmetric.inertia
-        for group, sigma, times, one in antisymmetric(scene, point, form):
+        for group, sigma, times, one in antisymmetric(scene, point, form, fibres):
             # A block whose signs are beyond their bounds says that the loss is not zero after all.
             none = zero and one.inertia.negative == one.inertia.positive == 0
             inertia = Inertia(0, one.inertia.size, 0, 0) if none else one.inertia
@@ -252,6 +219,10 @@ CONSTANT = frozenset(
         "few samples",
         "one vector",
         "zero loss",
+        "attention",
+        "residual stream",
+        "no effect",
+        "equal outputs",
     }
 )
 """Kinds along which, all together, the loss is constant (`flat`); along the others it is flat to second order only."""
@@ -269,6 +240,13 @@ WHY = {
     "few samples": "a unit that is on at fewer samples than it has weights: what these samples do not see is not read",
     "one vector": "copies of a piecewise linear unit with one output add up to one vector, sum a_j theta_j: what "
     "leaves it alone leaves the network alone near this point",
+    "attention": "what a head's queries and keys, or its values and what reads them, have in common can be mixed by "
+    "any invertible matrix (with a penalty: by any rotation): the outputs stay",
+    "residual stream": "a residual stream without norms can be mixed by any invertible matrix, one with a norm or a "
+    "penalty by rotations: the outputs stay",
+    "no effect": "no output feels these parameters, here and at random points, such as the bias of an attention's keys",
+    "equal outputs": "the rank of the outputs' derivatives is the same here and around: parameters of equal outputs on "
+    "these data form a manifold through this point, and this is its tangent",
     "piecewise linear": "B = 0 for a piecewise linear activation, and the direction lies in the kernel of G: flat to "
     "second order",
     "zero share": "a copy that sends nothing out may turn within the kernel of G: flat to second order",

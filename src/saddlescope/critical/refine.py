@@ -31,6 +31,9 @@ FALL, STALLED, WORST = 0.5, 3, 10.0
 # The refined gradient is at most this many times its rounding.
 ROUNDING = 4.0
 
+# In natural units, what is this small beside the largest parameter is rounding of the solver.
+VANISHING = 2.0**-70
+
 # A probe this long, relative to the parameters, measures how fast the Hessian changes on the way.
 PROBE = 1e-5
 
@@ -138,9 +141,15 @@ def _gradient_rounding(reduced: Reduced, x: np.ndarray, gradient: np.ndarray) ->
 
 
 def _rounding(reduced: Reduced, x: np.ndarray, hessian: np.ndarray, gradient: np.ndarray) -> tuple[Any, Any]:
-    """Return the rounding of every entry of Hessian and gradient, measured against float32."""
+    """Return the rounding of every entry of Hessian and gradient, measured against float32.
+
+    Of parameters that vanish beside the others (weight decay leaves 1e-29) a gradient is rounding, too, where it means
+    a displacement of less than `VANISHING` of the largest parameter: no solver can tell it from 0.
+    """
     coarse, x32 = in_32(reduced, x)
-    return entry_rounding(hessian, reduced_hessian(coarse, x32)), _gradient_rounding(reduced, x, gradient)
+    rounding, noise = entry_rounding(hessian, reduced_hessian(coarse, x32)), _gradient_rounding(reduced, x, gradient)
+    scale = natural_scale(hessian, rounding)
+    return rounding, np.maximum(noise, VANISHING * float(np.abs(x / scale).max()) / scale)
 
 
 def refine_dense(reduced: Reduced, x: np.ndarray) -> RefinedPoint:

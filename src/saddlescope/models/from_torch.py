@@ -1,6 +1,8 @@
 """A PyTorch module as a model: exported, turned into JAX, compared with PyTorch, its units found."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax
@@ -95,7 +97,26 @@ def from_torch(
     origin = f"torch:{type(own).__name__}"
     shape = tuple(expected.shape[1:])
     model = Function(function, Layout.of(parameters), fixed, kinds, shape, symmetries, origin, count)
-    return model, parameters
+    return replace(model, rebuild=_rebuilder(own, tensors)), parameters
+
+
+def _rebuilder(module: Any, tensors: Sequence[Any]) -> Callable[[Mapping[str, np.ndarray]], Callable[..., Array]]:
+    """Return what exports the module anew with arrays of other shapes: an exported program holds shapes of its own.
+
+    PyTorch's layers read shapes from their arrays; a module whose own code does not is refused by PyTorch itself.
+    """
+
+    def rebuild(arrays: Mapping[str, np.ndarray]) -> Callable[..., Array]:
+        torch, other = torch_library(), copy.deepcopy(module)
+        for name, value in (*other.named_parameters(), *other.named_buffers()):
+            if name in arrays and tuple(value.shape) != arrays[name].shape:
+                path, _, last = name.rpartition(".")
+                tensor = torch.as_tensor(arrays[name]).to(value.dtype)
+                trained = torch.nn.Parameter(tensor, value.requires_grad)
+                setattr(other.get_submodule(path), last, trained if isinstance(value, torch.nn.Parameter) else tensor)
+        return _converted(other, tensors, reference(other, tensors).numpy())[0]
+
+    return rebuild
 
 
 def fold_statistics(module: Any) -> None:

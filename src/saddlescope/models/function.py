@@ -6,13 +6,16 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from saddlescope.arrays import Layout, Parameters, fingerprint
-from saddlescope.errors import NeuronsError, SettingsError, ShapeError
+from saddlescope.errors import NeuronsError, SaddlescopeError, SettingsError, ShapeError
+from saddlescope.models.sizes import require_resizable_layer
 from saddlescope.models.units import Symmetry, Units
+from saddlescope.precision import float64
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Function:
         origin: where the model comes from, for records.
         operations: the number of JAX operations.
         source: names, shapes and types in the user's own file, where they differ from the layout's.
+        rebuild: makes the function anew for arrays of other shapes, where its program holds shapes of its own.
     """
 
     function: Callable[..., Array]
@@ -61,6 +65,7 @@ class Function:
     origin: str = "function"
     operations: int = 0
     source: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    rebuild: Callable[[Mapping[str, np.ndarray]], Callable[..., Array]] | None = None
 
     # The contract of a model.
 
@@ -178,3 +183,72 @@ class Function:
     def with_symmetries(self, symmetries: tuple[Symmetry, ...], operations: int) -> "Function":
         """Return the model with these units."""
         return replace(self, symmetries=symmetries, operations=operations)
+
+    # Other numbers of units.
+
+    def with_units(self, counts: Mapping[int, int]) -> "Function":
+        """Return this model with other numbers of units in some layers: arrays get longer or shorter along their axes.
+
+        Args:
+            counts: by layer, how many units it is to have, 1 or more.
+
+        Raises:
+            NeuronsError: no such layer, or units that differ in an array that is not trained.
+            SettingsError: units whose number cannot change, or code that has their number built in.
+        """
+        groups = {number: self.symmetry(number) for number in counts}
+        shapes = dict(zip(self.layout.names, map(list, self.layout.shapes), strict=True))
+        fixed = {name: np.asarray(value) for name, value in self.fixed.items()}
+        for number, group in groups.items():
+            require_resizable_layer(self, number)
+            self.neurons(number)
+            for piece in (*group.incoming, *group.outgoing):
+                shapes[piece.name][piece.axis] = counts[number] * piece.block
+            for piece in group.moves_along:  # alike in all units
+                one = np.take(fixed[piece.name], np.arange(piece.block), axis=piece.axis)
+                fixed[piece.name] = np.concatenate([one] * counts[number], axis=piece.axis)
+        layout = Layout(self.layout.names, tuple(tuple(shape) for shape in shapes.values()))
+        symmetries = tuple(
+            group if group.layer is None else replace(group, units=counts.get(group.layer, group.units))
+            for group in self.symmetries
+        )
+        other = replace(self, layout=layout, fixed=fixed, symmetries=symmetries)
+        why = other._runs()
+        if why is not None and self.rebuild is not None:
+            other, why = other._rebuilt(why)
+        if why is not None:
+            raise SettingsError(
+                f"the model's code has its number of units built in ({why})",
+                name="units",
+                value=", ".join(f"{groups[number].name} {count}" for number, count in counts.items()),
+                advice="Let it read shapes from its arrays",
+            )
+        return other
+
+    def _rebuilt(self, why: str) -> "tuple[Function, str | None]":
+        """Return the model with its function made anew for its shapes, and why it does not run all the same."""
+        assert self.rebuild is not None
+        draw, named = np.random.default_rng(0), zip(self.layout.names, self.layout.shapes, strict=True)
+        try:
+            function = self.rebuild({**{name: draw.normal(size=shape) for name, shape in named}, **self.fixed})
+        except SaddlescopeError as error:
+            return self, f"{why}; {str(error)[:160]}"
+        other = replace(self, function=function)
+        return other, other._runs()
+
+    def _runs(self) -> str | None:
+        """Return why the model does not run on arrays of its shapes, without computing; None if it does."""
+        with float64():
+            arrays = {
+                n: jax.ShapeDtypeStruct(s, jnp.float64)
+                for n, s in zip(self.layout.names, self.layout.shapes, strict=True)
+            }
+            fixed = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in self.fixed.items()}
+            kinds = {"f": jnp.float64, "i": jnp.int64, "b": jnp.bool_}
+            data = [jax.ShapeDtypeStruct((2, *one.shape), kinds[one.kind]) for one in self.inputs]
+            try:
+                found = jax.eval_shape(self.function, {**arrays, **fixed}, *data)
+            except Exception as error:  # of the user's own code
+                line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                return line[:120].rstrip(".")
+        return None if found.shape == (2, *self.output) else f"outputs of shape {found.shape[1:]}"

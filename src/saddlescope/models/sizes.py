@@ -25,10 +25,14 @@ def unit_counts(model: Any) -> dict[int, int]:
 
 
 def layer_sizes(model: Any) -> tuple[int, ...]:
-    """Return the numbers of inputs, of each layer's units, and of outputs of a chain, or as a class of its own says."""
+    """Return the numbers of inputs, of each layer's units, and of outputs of a chain, or as a class of its own says.
+
+    Of other models only the numbers of each layer's units are known.
+    """
     if is_traceable(model):
         return (model.chain[0].inputs, *(layer.outputs for layer in model.chain))
-    return tuple(unwrapped(model).widths)
+    own = unwrapped(model)
+    return tuple(own.widths) if hasattr(own, "widths") else tuple(unit_counts(model).values())
 
 
 def with_units(model: Any, counts: Mapping[int, int]) -> Any:
@@ -89,3 +93,26 @@ def require_traceable(model: Any, verb: str) -> None:
 def _kind(model: Any) -> str:
     own = unwrapped(model)
     return own.__name__ if isinstance(own, type) else f"a {type(own).__qualname__}"
+
+
+def require_resizable_layer(model: Any, layer: int) -> None:
+    """Refuse a layer whose number of units cannot change, with the reason that was found.
+
+    Raises:
+        SettingsError: see above.
+    """
+    units = model.layers.get(layer)
+    if units is None or units.facts.resizable:
+        return
+    own = unwrapped(model)
+    why = (
+        own.symmetry(layer).reasons
+        if callable(getattr(own, "symmetry", None))
+        else ("an array holds more than these units",)
+    )
+    raise SettingsError(
+        f"the number of units of {units.facts.name or f'layer {layer}'} cannot change ({'; '.join(why)[:200]})",
+        name="layer",
+        value=layer,
+        expected="units of which each is fed and read for itself",
+    )

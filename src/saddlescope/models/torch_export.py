@@ -7,6 +7,7 @@ import contextlib
 import copy
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,8 @@ def plain_torch() -> Iterator[None]:
     fast, state, kind = torch.backends.mha.get_fastpath_enabled(), torch.get_rng_state(), torch.get_default_dtype()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, of what it does inside
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from saddlescope.arrays import Layout, Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.data.data import teacher_data
 from saddlescope.errors import NeuronsError, SettingsError, ShapeError
+from saddlescope.models.chain import is_traceable
 from saddlescope.models.contract import adapted, unwrapped
-from saddlescope.models.sizes import layer_sizes, require_resizable, with_units
+from saddlescope.models.sizes import layer_sizes, require_resizable, require_resizable_layer, with_units
 from saddlescope.precision import in_float64
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.result import Expansion, Origin
@@ -154,7 +155,8 @@ def expand(
     the loss has no penalty on the parameters**; with zero-type neurons only the function stays.
 
     Args:
-        network: a `MLP`, or a `Problem` of one.
+        network: a `MLP`, a model of `from_torch`, `from_function`, ..., or a `Problem` of one. Of a PyTorch
+            module the result goes into a module built with the new shapes, by `to_torch`.
         parameters: the small network's.
         widths: by hidden layer, from 1: the width to reach. Neurons that neither ``copies`` nor ``zero_type`` account
             for are copies of neurons drawn at random among those that ``copies`` does not name.
@@ -187,6 +189,8 @@ def expand(
     wanted = outputs_of(network, small, inputs)
     widths, copies, zero_type = dict(widths or {}), dict(copies or {}), dict(zero_type or {})
     named = shares if not isinstance(shares, str) else {}
+    for layer in (*widths, *zero_type, *(layer for layer, _ in (*copies, *named))):
+        require_resizable_layer(network, layer)
     if isinstance(shares, str) and shares not in ("equal", "random"):
         raise SettingsError("unknown shares", name="shares", value=shares, expected="equal, random, or by neuron")
     for layer, neuron in (*copies, *named):
@@ -247,7 +251,23 @@ def measuring_inputs(network: Any, inputs: np.ndarray | None, seed: int) -> np.n
         return np.asarray(inputs)
     if isinstance(network, Problem):
         return network.unpadded_inputs()
-    return np.random.default_rng([seed, 1]).normal(size=(SAMPLES, layer_sizes(network)[0]))
+    return drawn_inputs(network, seed)
+
+
+def drawn_inputs(network: Any, seed: int) -> np.ndarray:
+    """Return standard-normal inputs for a model that takes rows of real numbers.
+
+    Raises:
+        SettingsError: a model that takes whole numbers, or does not say what it takes.
+    """
+    kinds = getattr(network, "inputs", None)
+    if is_traceable(network):
+        size = network.chain[0].inputs
+    elif kinds and all(one.kind == "f" for one in kinds):
+        size = sum(one.size for one in kinds)
+    else:
+        raise SettingsError("inputs are needed, on which the outputs are compared", name="inputs", value=None)
+    return np.random.default_rng([seed, 1]).normal(size=(SAMPLES, size))
 
 
 def _shares_of(unit: int, number: int, given: Sequence[float] | None) -> tuple[float, ...]:

@@ -12,13 +12,15 @@ import numpy as np
 
 from saddlescope.arrays import Parameters, fingerprint, require_finite, to_numpy
 from saddlescope.errors import NonFiniteError, SettingsError
-from saddlescope.models.chain import Traceable
-from saddlescope.models.sizes import layer_sizes, require_traceable, unit_counts, with_units
+from saddlescope.models.chain import Traceable, is_traceable
+from saddlescope.models.contract import adapted
+from saddlescope.models.sizes import layer_sizes, require_resizable, require_traceable, unit_counts, with_units
 from saddlescope.precision import float64, in_float64
 from saddlescope.problem.problem import Problem
 from saddlescope.resize.expand import measuring_inputs, outputs_of
 from saddlescope.resize.keep import Yardstick, kept
 from saddlescope.resize.one_layer import apply_rules, check_tolerance, steps_of, units_of, written
+from saddlescope.resize.reduce_model import reduce_model
 from saddlescope.resize.reduction_rules import LayerFacts, Units, canonical, relative_gaps, relative_lengths
 from saddlescope.resize.result import Reduction, Refusal, Removal
 from saddlescope.units.actions import remove
@@ -79,7 +81,12 @@ def reduce(
     check_tolerance(tolerance)
     if drop_dead and inputs is None and not isinstance(network, Problem):
         raise SettingsError("which neurons are dead depends on the inputs", name="inputs", value=None, expected="data")
-    require_traceable(network.network if isinstance(network, Problem) else network, "reduce")
+    model = adapted(network.network if isinstance(network, Problem) else network)
+    if not is_traceable(model):
+        if drop_dead:
+            require_traceable(model, "reduce with drop_dead")
+        require_resizable(model, "reduce")
+        return reduce_model(model, parameters, measuring_inputs(network, inputs, 0), tolerance=tolerance)
     inputs = measuring_inputs(network, inputs, 0)
     network = network.network if isinstance(network, Problem) else network
     network.check(parameters)
