@@ -21,6 +21,7 @@ from saddlescope.critical.reduced import (
 from saddlescope.critical.refine import RefinedPoint
 from saddlescope.critical.result import Flat, Group, Inertia, Part
 from saddlescope.critical.symmetric import DenseSigns, dense_inertia, free_inertia
+from saddlescope.models.chain import is_traceable
 from saddlescope.numerics.spectrum import entry_rounding, natural_scale
 
 Range = tuple[int, int]
