@@ -41,6 +41,10 @@ def fix_scale(parameters: Parameters, neurons: Neurons, units: Sequence[int] | N
     }
 
 
+# Pairs are compared in blocks of so many units by all later ones, and so many of each block by their differences.
+ROWS, NEAREST = 512, 64
+
+
 def distance(
     parameters: Parameters,
     neurons: Neurons,
@@ -88,8 +92,23 @@ def most_similar_pair(parameters: Parameters, neurons: Neurons, *, homogeneous: 
     if homogeneous:
         lengths = np.linalg.norm(incoming, axis=1, keepdims=True)
         incoming = incoming / np.where(lengths > 0, lengths, 1.0)
-    squares = (incoming**2).sum(axis=1)
-    gaps = squares[:, None] + squares[None, :] - 2.0 * incoming @ incoming.T
-    gaps[np.tril_indices(len(gaps))] = np.inf
-    l, m = np.unravel_index(int(np.argmin(gaps)), gaps.shape)
-    return int(l), int(m)
+    best, found = np.inf, (0, 1)
+    for first in range(0, len(incoming), ROWS):
+        for l, m in _nearest(incoming, first):
+            gap = float(np.linalg.norm(incoming[m] - incoming[l]))
+            if gap < best:
+                best, found = gap, (l, m)
+    return found
+
+
+def _nearest(incoming: np.ndarray, first: int) -> list[tuple[int, int]]:
+    """Return the pairs l < m of one block of rows that may be the nearest, in order.
+
+    Squares and products are quick, but round: what they see as near is compared by its differences afterwards.
+    """
+    rows, rest = incoming[first : first + ROWS], incoming[first:]
+    gaps = (rows**2).sum(axis=1)[:, None] + (rest**2).sum(axis=1)[None, :] - 2.0 * rows @ rest.T
+    gaps[np.tril_indices(*gaps.shape[:1], m=gaps.shape[1])] = np.inf
+    few = np.argpartition(gaps, min(NEAREST, gaps.size) - 1, axis=None)[:NEAREST]
+    few = few[np.isfinite(gaps.ravel()[few])]
+    return sorted((first + int(l), first + int(m)) for l, m in zip(*np.unravel_index(few, gaps.shape), strict=True))
