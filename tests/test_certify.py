@@ -84,7 +84,7 @@ def test_all_three_ways_agree_with_the_truth_whatever_the_shares(splits: tuple, 
     assert set(found.methods) == {"closed-form", "exchange", "dense"}
     assert found.method == "closed-form + exchange + dense"
     assert found.distance < 1e-12
-    assert found.loss == pytest.approx(value(point), rel=1e-12)
+    assert found.loss == pytest.approx(value(point), rel=1e-12, abs=0.0)
     truth = gradient_and_hessian(point)[0].astype(float)
     assert found.gradient_norm == pytest.approx(np.linalg.norm(truth), abs=1e-13)
     flat = {one.kind: one for one in found.flat}
@@ -354,7 +354,7 @@ def test_cross_entropy_with_weight_decay_is_decided() -> None:
 def test_the_normalised_loss_has_the_signs_of_the_squared_error() -> None:
     point = replace(critical((2, 3, 2), seed=2), loss="normalised")
     found = check(point)
-    assert found.loss == pytest.approx(value(point), rel=1e-12)
+    assert found.loss == pytest.approx(value(point), rel=1e-12, abs=0.0)
     assert found.index == certify(problem_of(replace(point, loss="mse")), point.parameters).index
 
 
@@ -415,7 +415,7 @@ def test_a_point_moved_off_a_fold_is_judged_at_the_critical_point_beside_it_or_n
         point = critical((2, 3, 2), seed=2, residual=0.02)
         found = certify(problem_of(moved(point, length * step)), moved(point, length * step).parameters)
         agree(point, found)
-        assert found.distance == pytest.approx(length * np.linalg.norm(step), rel=1e-3)
+        assert found.distance == pytest.approx(length * np.linalg.norm(step), rel=1e-3, abs=0.0)
         assert found.refined_gradient_norm < 1e-14 < found.gradient_norm
 
 
@@ -544,6 +544,39 @@ def test_a_tiny_share_has_no_sign(tiny: float) -> None:
         "a share of copies (0, 3, 4) in layer 1 is too small to have a sign" in reason for reason in found.reasons
     )
     assert found.nullity is None
+
+
+@pytest.mark.parametrize(("size", "noted"), [(0.99e-4, True), (1.01e-4, False), (1e-7, True)])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("widths", [(2, 3, 1), (3, 3, 2)])
+def test_a_share_near_0_is_noted_with_the_index_beyond_it(widths, sign: int, size: float, noted: bool) -> None:
+    small = critical(widths, seed=1)
+    here, beyond = (copied(small, 1, 0, (1.0 - share, share)) for share in (sign * size, -sign * size))
+    found, other = (certify(problem_of(point), point.parameters) for point in (here, beyond))
+    assert None not in (found.index, other.index)
+    change = other.index - found.index  # type: ignore[operator]
+    assert abs(change) == 1
+    notes = [reason for reason in found.reasons if "beyond 0" in reason]
+    assert notes == [
+        f"unit 3 of layer 1 has the share {sign * size:.1e} of what copies (0, 3) send out: at a distance of "
+        f"{size:.1e} in the share, beyond 0, the index is 1 {'higher' if change > 0 else 'lower'}"
+    ] * int(noted)
+
+
+def test_no_share_is_noted_beyond_which_the_index_is_the_same() -> None:
+    """At 0 itself, at a share near 1 of three, where B is indefinite by as much, and at zero loss."""
+    for widths, residual, shares in (
+        ((2, 3, 1), 1.0, (1.0, 0.0)),
+        ((2, 3, 1), 1.0, (0.5, 1.0 - 1e-5, 1e-5 - 0.5)),
+        ((2, 3, 2), 1.0, (1.0 - 1e-5, 1e-5)),
+        ((2, 3, 1), 0.0, (1.0 - 1e-5, 1e-5)),
+    ):
+        point = copied(critical(widths, seed=1, residual=residual), 1, 0, shares)
+        found = certify(problem_of(point), point.parameters)
+        assert not any("beyond 0" in reason for reason in found.reasons)
+        if shares == (1.0 - 1e-5, 1e-5) and residual:
+            other = copied(critical(widths, seed=1), 1, 0, (1.0 + 1e-5, -1e-5))
+            assert certify(problem_of(other), other.parameters).index == found.index
 
 
 def test_copies_that_send_no_multiples_are_not_reduced(pair: Critical) -> None:

@@ -85,7 +85,7 @@ def test_walk_prints_one_json_document_that_holds_the_walk(here, capfd):
     assert answer["segments"] == len(answer["moves"]) == len(answer["critical"]) == len(answer["gradient_norms"])
     path = load_path("run.saddle")
     point = path.permutation_point
-    assert answer["loss"] == pytest.approx(point.loss, rel=1e-12)
+    assert answer["loss"] == pytest.approx(point.loss, rel=1e-12, abs=0.0)
     assert answer["max_loss_deviation"] <= 1e-12 * answer["loss"]
     assert answer["max_gradient_norm"] >= max(answer["gradient_norms"])
     assert answer["critical"] == [kind != "walk" for kind, _, _ in answer["moves"]]

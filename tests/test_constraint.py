@@ -53,7 +53,7 @@ def test_the_retraction_meets_every_constraint_and_keeps_the_rest(kind, unit, se
         moved = surface.retract(x, d)
         found = np.asarray(_constraints(surface, moved))
         parameters = layout.unflatten_numpy(np.asarray(surface.coordinates.unrotate(moved)))
-    assert found[0] == pytest.approx(float(d), rel=1e-12)
+    assert found[0] == pytest.approx(float(d), rel=1e-12, abs=0.0)
     np.testing.assert_allclose(found[1:], 1.0, rtol=1e-13)
     gap = parameters["2.weight"][:, PAIR[1]] - parameters["2.weight"][:, PAIR[0]]
     if kind == "tied":
@@ -69,7 +69,7 @@ def test_the_start_lies_on_its_own_surface(kind, unit):
         surface, x, start, _ = _surface(kind, unit, 3)
         np.testing.assert_allclose(surface.retract(x, surface.start), x, rtol=1e-13, atol=1e-14)
         measured = distance(start, NEURONS, *PAIR, kind="joint" if kind == "joint" else "incoming")
-        assert float(surface.start) == pytest.approx(measured, rel=1e-13)
+        assert float(surface.start) == pytest.approx(measured, rel=1e-13, abs=0.0)
 
 
 @each_surface

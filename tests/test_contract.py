@@ -132,7 +132,7 @@ def test_a_model_goes_through_every_verb(name: str, tmp_path: Path) -> None:
     swapped = list(range(neurons.count(point.parameters)))
     swapped[path.pair[0]], swapped[path.pair[1]] = path.pair[::-1]
     end = permute(minimum.parameters, neurons, swapped)
-    assert problem.loss_of(end) == pytest.approx(path.losses[0], rel=1e-9)
+    assert problem.loss_of(end) == pytest.approx(path.losses[0], rel=1e-9, abs=0.0)
     assert point.reduced is not None
 
     verdict = ss.certify(problem, point)
@@ -378,7 +378,7 @@ def test_outputs_of_several_axes_go_with_a_loss_of_the_users_own_only() -> None:
         return ((outputs - targets) ** 2).mean((1, 2))
 
     problem, w = ss.Problem(model, ss.Data(x, targets), loss=squares, chunk=4), normal(3, 2)
-    assert problem.loss_of({"w": w}) == pytest.approx(np.mean((x @ w - targets) ** 2), rel=1e-13)
+    assert problem.loss_of({"w": w}) == pytest.approx(np.mean((x @ w - targets) ** 2), rel=1e-13, abs=0.0)
     np.testing.assert_allclose(problem.outputs_of({"w": w}), x @ w)
     slope = 2 * np.einsum("sti,sto->io", x, x @ w - targets) / targets.size
     np.testing.assert_allclose(problem.gradient_of({"w": w})["w"], slope, rtol=1e-12)

@@ -65,11 +65,11 @@ def test_the_chance_that_an_eigenvalue_went_unseen_is_the_one_of_kuczynski_and_w
     found = spectrum.Lanczos(np.array([0.5, 2.0]), np.array([0.1, 0.0]), np.zeros((0, 9)), 10, 0.0)
     share = (0.5 - 0.3) / (1.05 * 2.0 - 0.3)
     wanted = 1.648 * np.sqrt(1e4) * np.exp(-np.sqrt(share) * 19)
-    assert spectrum.chance_unseen(found, 10_000, 0.3) == pytest.approx(min(1.0, wanted))
+    assert spectrum.chance_unseen(found, 10_000, 0.3) == pytest.approx(min(1.0, wanted), abs=0.0)
     long = found._replace(steps=100, residuals=np.array([0.1, 1.0]))
     share = 0.5 / (1.05 * 3.0)
     wanted = 1.648 * 100 * np.exp(-np.sqrt(share) * 199)
-    assert spectrum.chance_unseen(long, 10_000) == pytest.approx(wanted)
+    assert spectrum.chance_unseen(long, 10_000) == pytest.approx(wanted, abs=0.0)
     assert spectrum.chance_unseen(long, 100) == 0.0
     assert spectrum.chance_unseen(long, 10_000, 0.5) == 1.0
     assert spectrum.chance_unseen(long._replace(steps=0), 10_000) == 0.0
@@ -304,7 +304,7 @@ def test_the_first_damping_is_a_thousandth_of_the_largest_square():
 
     with float64():
         found = levenberg._begin(linear, jnp.asarray([2.0, 4.0]))
-        assert float(found.damping) == pytest.approx(9e-3, rel=1e-14)
+        assert float(found.damping) == pytest.approx(9e-3, rel=1e-14, abs=0.0)
         assert (float(found.value), found.gradient.tolist()) == (20.0, [12.0, 4.0])
         assert int(found.status) == levenberg.RUNNING
         assert int(levenberg._begin(linear, jnp.asarray([np.nan, 4.0])).status) == levenberg.NON_FINITE

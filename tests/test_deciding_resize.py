@@ -9,7 +9,15 @@ from saddlescope.errors import SettingsError
 from saddlescope.models.mlp import MLP
 from saddlescope.resize import reduce as reduction
 from saddlescope.resize.keep import Yardstick
-from saddlescope.resize.one_layer import _drop_never_active, check_tolerance, reduce_layer, steps_of, units_of, written
+from saddlescope.resize.one_layer import (
+    _drop_never_active,
+    apply_rules,
+    check_tolerance,
+    reduce_layer,
+    steps_of,
+    units_of,
+    written,
+)
 from saddlescope.resize.reduction_rules import (
     LayerFacts,
     Units,
@@ -23,7 +31,7 @@ from saddlescope.resize.reduction_rules import (
     relative_lengths,
     spanning,
 )
-from saddlescope.resize.twins import _twins, _vanishing, merge_twins
+from saddlescope.resize.twins import FLIPPED, _twins, _vanishing, merge_twins
 from saddlescope.units.neurons import Neurons, Slice
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
@@ -192,6 +200,35 @@ def test_choices_of_signs_are_tried_among_twelve_classes(classes, found):
     assert (_vanishing(stay, flip, 1e-9) == (True,) + (False,) * (classes - 1)) is found
 
 
+@pytest.mark.parametrize(("classes", "goes"), [(FLIPPED, True), (FLIPPED + 1, False)])
+def test_single_units_are_turned_too_among_twelve_classes(classes, goes):
+    """Where softplus(-z) = softplus(z) - z, a single unit that is turned round takes the linear part of the twins."""
+    others = np.random.default_rng(0).normal(size=(classes - 2, 3))
+    incoming = [[1.0, 2.0, 0.3], [-1.0, -2.0, -0.3], [1.0, 2.0, 1.0], *others]
+    units = layer(incoming, [[0.7], [0.6], [-0.7], *np.ones((classes - 2, 1))])
+    facts = LayerFacts(function=lambda z: np.logaddexp(0.0, z), parity="even+linear", weights=2, next_bias=True)
+    found = merge_twins(units, facts, 1e-9)
+    assert (len(found.numbers) == classes) is goes
+    rows = np.random.default_rng(1).normal(size=(5, 2))
+
+    def outputs(state):
+        return (
+            np.logaddexp(0.0, rows @ state.incoming[:, :2].T + state.incoming[:, 2]) @ state.outgoing + state.constant
+        )
+
+    np.testing.assert_allclose(outputs(found), outputs(units), rtol=1e-12)
+
+
+def test_the_last_unit_of_a_layer_stays_as_it_is():
+    """A layer needs one: were its constant put into the next bias, no unit would go, and nothing be measured."""
+    units = layer([[0.0, 2.0]], [[3.0]])
+    facts = LayerFacts(function=lambda z: z**2, weights=1, next_bias=True)
+    found = apply_rules(units, facts, ((0.0, lambda _: 0.0),), 0.0)
+    assert (found.outgoing.tolist(), found.constant.tolist(), found.removed) == ([[3.0]], [0.0], ())
+    two = apply_rules(layer([[0.0, 2.0], [1.0, 0.0]], [[3.0], [1.0]]), facts, ((0.0, lambda _: 0.0),), 0.0)
+    assert (two.numbers, two.constant.tolist()) == ((1,), [12.0])
+
+
 @pytest.mark.parametrize(
     ("tolerance", "fine"), [(0.0, False), (1e-300, True), (0.999, True), (1.0, False), (-1.0, False), (np.nan, False)]
 )
@@ -241,10 +278,10 @@ def test_rounding_is_carried_from_layer_to_layer():
     unit = 0.5 * EPS
     first = 3 * unit * (3 + 8 + 2)
     hidden = first + 8 * unit * 3  # value 3 - 8 + 2
-    assert found == pytest.approx([hidden * 5 + 2 * unit * (5 * 3 + 1)], rel=0.1)
+    assert found == pytest.approx([hidden * 5 + 2 * unit * (5 * 3 + 1)], rel=0.1, abs=0.0)
     straight = {"0.weight": np.array([[3.0, -4.0]]), "0.bias": np.array([2.0])}
     found = reduction._rounding(MLP((2, 1), "tanh"), straight, np.array([[1.0, 2.0], [0.0, 0.0]]))
-    assert found == pytest.approx([first], rel=1e-12)
+    assert found == pytest.approx([first], rel=1e-12, abs=0.0)
     found = reduction._rounding(MLP((2, 1), "tanh"), straight, np.array([[1e308, 1e308]]))
     assert found.tolist() == [np.inf]
 
@@ -257,9 +294,8 @@ def test_the_nearest_reduction_is_the_smallest_distance_beyond_the_tolerance():
     assert reduction._nearest_reduction(units, LayerFacts(parity="odd"), 1e-9) == pytest.approx(twins)
     flat = layer([[0.1, 4.0], [4.0, 1.0]], [[1.0], [1.0]])
     assert reduction._nearest_reduction(flat, LayerFacts(weights=1), 1e-9) == pytest.approx(0.1 / 4.0)
-    assert reduction._nearest_reduction(flat, LayerFacts(weights=2), 0.98) == pytest.approx(
-        np.hypot(4.0, 1.0) and 1.0, rel=0.4
-    )
+    whole = np.hypot(4.0, 1.0)  # the weights alone, both of them
+    assert reduction._nearest_reduction(flat, LayerFacts(weights=2), 0.95) == pytest.approx(np.hypot(0.1, 4.0) / whole)
     assert reduction._nearest_reduction(layer([[1.0]], [[1.0]]), LayerFacts(), 1e-9) == np.inf
 
 
@@ -269,7 +305,7 @@ def test_what_is_within_ten_tolerances_is_undecided(share, undecided):
     parameters = {"0.weight": np.array([[1.0, 2.0], [2.0, -1.0]]), "2.weight": np.array([[1.0, share]])}
     found = reduction.reduce(network, parameters, np.array([[1.0, 0.5], [-0.3, 2.0]]), tolerance=1e-9)
     assert found.widths == (2, 2, 1)
-    assert found.nearest == pytest.approx({1: share})
+    assert found.nearest == pytest.approx({1: share}, abs=0.0)
     assert found.undecided is undecided
 
 
@@ -281,7 +317,7 @@ def test_what_is_exact_is_tried_first_and_rounding_counts_as_lost_in_all_else():
     assert [step for step, _ in steps_of(1e-13, yardstick, lambda state: 0.5)] == [0.0, 1e-13]
 
 
-def test_a_layer_of_any_model_keeps_just_the_units_that_stay():
+def test_a_layer_of_a_model_keeps_just_the_units_that_stay():
     own = {"0.weight": np.array([[1.0], [2.0], [1.0]]), "0.bias": np.zeros(3), "2.weight": np.array([[3.0, 5.0, 7.0]])}
     found, removed = reduce_layer(own, LAYER)
     assert [removal.neuron for removal in removed] == [2]

@@ -429,7 +429,7 @@ def test_without_a_matrix_rounding_and_drift_are_the_largest_on_the_lowest_two_v
         free = symmetric.free_inertia(None, point, np.zeros((0, size)), steps=2)  # type: ignore[arg-type]
     assert free.drift == pytest.approx(4.0 * 2e-3)
     assert free.rounding == pytest.approx(
-        16 * (2.0**-29 * 2.0**-11 + 2 * np.finfo(float).eps) + 1.0 * 1e-3 * 2, rel=1e-9
+        16 * (2.0**-29 * 2.0**-11 + 2 * np.finfo(float).eps) + 1.0 * 1e-3 * 2, rel=1e-9, abs=0.0
     )
     assert free.inertia.bounds == pytest.approx(free.rounding + free.drift)
     assert (free.inertia.positive, free.inertia.size) == (3 if free.chance <= 1e-6 else 2, 3)
@@ -445,6 +445,24 @@ def test_methods_whose_ranges_touch_do_not_disagree():
     for other in (((3, 4), (3, 3)), ((0, 0), (0, 0)), ((1, 2), (4, 4))):
         assert "disagree" in str(verdict.disagreement({"dense": one, "exchange": other, "closed": one}))
         assert "disagree" in str(verdict.disagreement({"dense": one, "exchange": one, "closed": other}))
+
+
+@pytest.mark.parametrize(
+    ("sigma", "block", "said"),
+    [
+        (1, Inertia(1, 0, 3, 0), ["the index is 2 higher"]),
+        (1, Inertia(3, 0, 2, 0), ["the index is 1 lower"]),
+        (1, Inertia(2, 5, 2, 0), []),
+        (1, Inertia(2, 0, 2, 1), ["the index may be another"]),
+        (-1, Inertia(1, 0, 3, 0), []),  # no negative share is near 0
+        (0, Inertia(1, 0, 3, 1), []),
+    ],
+)
+def test_a_note_on_a_share_near_0_says_no_more_than_the_block_does(sigma, block, said):
+    group = Group(1, (0, 4, 7, 8), (1.5, 1e-4, 1.01e-4, -0.5 - 2.01e-4))
+    notes = inertia._near_zero(group, sigma, block)
+    assert [note.split("beyond 0, ")[1] for note in notes] == said
+    assert all(note.startswith("unit 4 of layer 1 has the share 1.0e-04") for note in notes)
 
 
 def test_one_eigenvalue_lies_and_two_lie():

@@ -217,7 +217,7 @@ def test_a_start_far_from_what_was_given_is_another_network(loss, moved, other):
     [(1.0, 1.0), (29.0, 1.0), (31.0, 10.0), (1 / 29, 1.0), (1 / 31, 0.1), (2e6, 1e6), (2e-6, 1e-6), (0.0, 1.0)],
 )
 def test_units_are_powers_of_ten_far_from_one_and_one_elsewhere(size, unit):
-    assert decimal_unit(size) == pytest.approx(unit, rel=1e-15)
+    assert decimal_unit(size) == pytest.approx(unit, rel=1e-15, abs=0.0)
     assert decimal_unit(math.inf) == decimal_unit(math.nan) == 1.0
 
 
@@ -297,7 +297,7 @@ def test_residuals_are_measured_on_bridges_too_and_the_largest_is_that_of_the_re
     for k in np.flatnonzero(on)[::20]:
         gradient = problem.gradient_of({name: rows[k] for name, rows in path.parameters.items()})
         norm = math.sqrt(sum(float(np.sum(np.square(part))) for part in gradient.values()))
-        assert path.full_gradient_norms[k] == pytest.approx(norm, rel=1e-6)
+        assert path.full_gradient_norms[k] == pytest.approx(norm, rel=1e-6, abs=0.0)
         assert path.gradient_norms[k] <= norm * (1 + 1e-9)
 
 
@@ -325,7 +325,7 @@ def test_a_disturbed_permutation_point_comes_back_to_a_gradient_of_rounding(gene
     theta = np.concatenate([part.ravel() for part in point.parameters.values()])
     (found, decrease), rounding = _polished(theta + 1e-4 * generator.normal(size=theta.size), problem, network)
     assert float(found.residual) <= rounding
-    assert float(found.value) == pytest.approx(point.loss, rel=1e-9)
+    assert float(found.value) == pytest.approx(point.loss, rel=1e-9, abs=0.0)
     assert decrease <= 1e-12 * point.loss
 
 
@@ -382,14 +382,16 @@ def test_a_path_ends_the_same_in_other_units_and_its_point_is_never_not_critical
     assert path.ending is same.ending
     point = path.permutation_point
     if point is not None:
-        assert point.loss == pytest.approx(same.loss_at_point * 100.0**targets, rel=1e-6)
+        assert point.loss == pytest.approx(same.loss_at_point * 100.0**targets, rel=1e-6, abs=0.0)
         assert certify(problem, point).verdict != "not-critical"
 
 
 def test_scaled_targets_keep_losses_gradients_and_parameters_in_the_caller_s_units():
     problem, path = _scaled(1e3, 1e-6, "tied", (0, 1))
-    assert path.units == pytest.approx({"0.weight": 1e-3, "0.bias": 1.0, "2.weight": 1e-6, "2.bias": 1e-6})
-    assert path.loss_unit == pytest.approx(1e-12)
+    assert path.units == pytest.approx(
+        {"0.weight": 1e-3, "0.bias": 1.0, "2.weight": 1e-6, "2.bias": 1e-6}, rel=1e-14, abs=0.0
+    )
+    assert path.loss_unit == pytest.approx(1e-12, rel=1e-14, abs=0.0)
     for k in (0, len(path.losses) // 2, -1):
         row = {name: rows[k] for name, rows in path.parameters.items()}
         norm = math.sqrt(sum(float(np.sum(np.square(part))) for part in problem.gradient_of(row).values()))
@@ -410,7 +412,7 @@ def test_only_a_perceptron_s_first_and_last_layers_have_units_of_their_own():
         "4.weight": 1e-5,
         "4.bias": 1e-5,
     }
-    assert found.loss == pytest.approx(1e-10)
+    assert found.loss == pytest.approx(1e-10, rel=1e-14, abs=0.0)
     assert not found.ordinary
     assert units_of(Problem(network, rows, loss="normalised"), network.layout.names).loss == 1.0
     assert Units({"a": 1.0}, 1.0).ordinary

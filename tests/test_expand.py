@@ -83,7 +83,7 @@ def test_the_deviation_is_measured_on_the_inputs():
     assert 0.0 < found.max_output_deviation <= 1e-14
     group = ZeroGroup(1, np.ones(3), np.full((1, 2), 1e-13))  # accepted as zero, and yet the deviation tells
     spoiled = expand(network, parameters, zero_type={1: [group]}, inputs=x)
-    assert spoiled.max_output_deviation == pytest.approx(1e-13, rel=0.1)
+    assert spoiled.max_output_deviation == pytest.approx(1e-13, rel=0.1, abs=0.0)
 
 
 def test_each_origin_says_how_its_neuron_came_to_be():
@@ -144,7 +144,7 @@ def test_copies_keep_a_critical_point_critical_in_all_layers(trained, shares):
     found = expand(problem, parameters, widths={1: 6, 2: 5}, shares=shares, seed=2)
     assert gradient_norm(problem, found) <= 1e-11
     assert problem.with_network(found.network).loss_of(found.parameters) == pytest.approx(
-        problem.loss_of(parameters), rel=1e-13
+        problem.loss_of(parameters), rel=1e-13, abs=0.0
     )
 
 
@@ -153,7 +153,7 @@ def test_zero_type_neurons_keep_the_loss_but_not_the_critical_point(trained):
     found = expand(problem, parameters, zero_type={1: (2,)}, seed=2)
     assert gradient_norm(problem, found) > 1e-4
     assert problem.with_network(found.network).loss_of(found.parameters) == pytest.approx(
-        problem.loss_of(parameters), rel=1e-13
+        problem.loss_of(parameters), rel=1e-13, abs=0.0
     )
 
 

@@ -74,16 +74,16 @@ def test_a_path_shows_its_ending_first_and_its_own_numbers(found):
     _, _, path = found
     cells = Cells(path._repr_html_())
     assert cells.texts[0] == ("strong", f"{path.ending}. {path.ending.advice}")
-    assert float(cells.facts["barrier"]) == pytest.approx(path.barrier, rel=1e-7)
+    assert float(cells.facts["barrier"]) == pytest.approx(path.barrier, rel=1e-7, abs=0.0)
     worst = path.gradient_norms[path.kinds == "asked"].max()
-    assert float(cells.facts["largest tangential gradient norm"]) == pytest.approx(worst, rel=1e-7)
+    assert float(cells.facts["largest tangential gradient norm"]) == pytest.approx(worst, rel=1e-7, abs=0.0)
     assert "polyline" in cells.attributes
 
 
 def test_point_certificate_and_walk_show_themselves(found):
     problem, _, path = found
     point = path.permutation_point
-    assert float(Cells(point._repr_html_()).facts["loss"]) == pytest.approx(point.loss, rel=1e-7)
+    assert float(Cells(point._repr_html_()).facts["loss"]) == pytest.approx(point.loss, rel=1e-7, abs=0.0)
     certificate = ss.certify(problem, point)
     cells = Cells(certificate._repr_html_())
     assert cells.texts[0] == ("strong", str(certificate.verdict))
@@ -92,7 +92,7 @@ def test_point_certificate_and_walk_show_themselves(found):
     walk = ss.walk(problem, point, [1, 0, 2, 3, 4], neurons=path.neurons, points=2)
     facts = Cells(walk._repr_html_()).facts
     assert facts["segments"] == str(walk.segments)
-    assert float(facts["largest loss deviation"]) == pytest.approx(walk.max_loss_deviation, rel=1e-6)
+    assert float(facts["largest loss deviation"]) == pytest.approx(walk.max_loss_deviation, rel=1e-6, abs=0.0)
 
 
 def test_resized_and_trained_networks_show_themselves(found):
@@ -121,7 +121,7 @@ def test_a_join_shows_itself(found):
     facts = Cells(joined._repr_html_()).facts
     assert facts["widths"] == "2, 6, 1"
     assert facts["segments"] == str(joined.segments)
-    assert float(facts["largest loss deviation"]) == pytest.approx(joined.scan.max_loss_deviation, rel=1e-6)
+    assert float(facts["largest loss deviation"]) == pytest.approx(joined.scan.max_loss_deviation, rel=1e-6, abs=0.0)
 
 
 def test_a_proof_and_a_lowest_pass_show_themselves():

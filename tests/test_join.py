@@ -128,12 +128,12 @@ def test_copies_that_agree_up_to_rounding_are_joined_by_a_last_segment():
     second["2.weight"] = second["2.weight"] + 1e-11
     problem = Problem(network, teacher_data(network, first, np.random.default_rng(1).normal(size=(30, 2))))
     found = join(problem, first, second, points=2)
-    assert found.gap == pytest.approx(1e-11, rel=1e-4)
+    assert found.gap == pytest.approx(1e-11, rel=1e-4, abs=0.0)
     assert found.segments == found.routes[0].segments + 1 == len(found.scan.losses)
     same_end = join_position(found, 1.0)
     for name in same_end:
         np.testing.assert_array_equal(same_end[name], found.second[name])
-    assert found.scan.losses[-1, -1] == pytest.approx(problem.loss_of(second), rel=1e-3)
+    assert found.scan.losses[-1, -1] == pytest.approx(problem.loss_of(second), rel=1e-3, abs=0.0)
     with pytest.raises(NeuronsError, match="expected at most 0"):
         join(problem, first, second, atol=0.0)
 

@@ -196,9 +196,9 @@ def test_the_residual_is_the_distance_to_the_nearest_subspace():
         for other in subspaces(2, 4):
             rows, sides = constraints(small, other, layout)
             distances.append(np.linalg.norm(np.linalg.lstsq(rows, sides - rows @ at)[0]))
-            assert distance_to(small, near, NEURONS, other) == pytest.approx(distances[-1], rel=1e-6)
+            assert distance_to(small, near, NEURONS, other) == pytest.approx(distances[-1], rel=1e-6, abs=0.0)
         found = locate(small, near, NEURONS, tolerance=1e-5)
-        assert found.residual * np.linalg.norm(at) == pytest.approx(min(distances), rel=1e-6)
+        assert found.residual * np.linalg.norm(at) == pytest.approx(min(distances), rel=1e-6, abs=0.0)
         assert found.subspace == subspace
 
 
@@ -209,7 +209,7 @@ def test_the_answer_follows_the_residual(size, answer):
     wide["2.bias"] = wide["2.bias"] + np.array([size * tolerance * np.linalg.norm(flat(wide)), 0.0, 0.0])
     found = locate(small, wide, NEURONS, tolerance=tolerance)
     assert found.answer == answer
-    assert found.residual == pytest.approx(size * tolerance, rel=1e-6)
+    assert found.residual == pytest.approx(size * tolerance, rel=1e-6, abs=0.0)
 
 
 def test_random_parameters_are_not_on_the_manifold():

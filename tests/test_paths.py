@@ -98,7 +98,7 @@ def test_the_asked_distances_are_log_spaced_and_measured(small):
     np.testing.assert_allclose(path.distances[asked], path.distances[0] * np.logspace(0, -4, STEPS), rtol=1e-12)
     for k in asked[::6]:
         row = {name: array[k] for name, array in path.parameters.items()}
-        assert distance(row, path.neurons, *path.pair) == pytest.approx(path.distances[k], rel=1e-9)
+        assert distance(row, path.neurons, *path.pair) == pytest.approx(path.distances[k], rel=1e-9, abs=0.0)
 
 
 def test_the_pair_s_order_does_not_matter(small):
@@ -114,7 +114,7 @@ def test_relabelling_the_neurons_relabels_the_path(small):
     moved = find_path(
         problem, swap(teacher, path.neurons, 0, 4), layer=1, pair=(2, 3), settings=PathSettings(steps=STEPS)
     )
-    assert moved.permutation_point.loss == pytest.approx(path.permutation_point.loss, rel=1e-9)
+    assert moved.permutation_point.loss == pytest.approx(path.permutation_point.loss, rel=1e-9, abs=0.0)
 
 
 def test_the_stiff_gradient_flow_ends_at_the_same_loss(small):
@@ -123,7 +123,7 @@ def test_the_stiff_gradient_flow_ends_at_the_same_loss(small):
         problem, teacher, layer=1, pair=(2, 3), settings=PathSettings(steps=12, solver="flow", tolerance=1e-8)
     )
     assert flow.ending is Outcome.PERMUTATION_POINT
-    assert flow.permutation_point.loss == pytest.approx(path.permutation_point.loss, rel=1e-6)
+    assert flow.permutation_point.loss == pytest.approx(path.permutation_point.loss, rel=1e-6, abs=0.0)
 
 
 def test_matrix_free_and_dense_corrections_agree(small):
@@ -131,7 +131,7 @@ def test_matrix_free_and_dense_corrections_agree(small):
     free = find_path(
         problem, teacher, layer=1, pair=(2, 3), settings=PathSettings(steps=STEPS, solver="krylov", tolerance=1e-9)
     )
-    assert free.permutation_point.loss == pytest.approx(path.permutation_point.loss, rel=1e-6)
+    assert free.permutation_point.loss == pytest.approx(path.permutation_point.loss, rel=1e-6, abs=0.0)
 
 
 def test_gradient_descent_that_is_cut_short_says_so(small):
@@ -176,8 +176,8 @@ def test_an_ending_without_a_point_gives_reasons_and_no_second_half():
     neurons = path.neurons.incoming if grown.role == "incoming" else path.neurons.outgoing
     (piece,) = [piece for piece in neurons if piece.name == grown.array]
     rows = np.take(path.parameters[grown.array], grown.unit, axis=piece.axis + 1)
-    assert grown.last == pytest.approx(np.linalg.norm(rows[-1]), rel=1e-12)
-    assert grown.first == pytest.approx(np.linalg.norm(rows[0]), rel=1e-12)
+    assert grown.last == pytest.approx(np.linalg.norm(rows[-1]), rel=1e-12, abs=0.0)
+    assert grown.first == pytest.approx(np.linalg.norm(rows[0]), rel=1e-12, abs=0.0)
     with pytest.raises(SettingsError, match="gamma ends at t = 1/4"):
         position(path, 0.4)
 
@@ -285,8 +285,8 @@ def test_pairs_that_meet_in_one_point_have_one_loss():
         if pair in ((1, 3), (2, 3), (3, 4)):
             path = find_path(problem, teacher, layer=1, pair=pair, settings=PathSettings(steps=200))
             points.append(path.loss_at_point)
-    assert points[0] == pytest.approx(points[1], rel=1e-10)
-    assert points[0] == pytest.approx(points[2], rel=1e-10)
+    assert points[0] == pytest.approx(points[1], rel=1e-10, abs=0.0)
+    assert points[0] == pytest.approx(points[2], rel=1e-10, abs=0.0)
 
 
 def test_data_with_labels_gives_accuracies_along_the_path():

@@ -90,7 +90,7 @@ def test_value_gradient_and_hessian_agree_with_torch(activation, loss):
         theta = network.layout.flatten(network.initial(1))
         there = torch.from_numpy(np.array(theta))
         (value, gradient), hessian = _value_gradient_hessian(problem, theta)
-        assert float(value) == pytest.approx(float(reference(there)), rel=1e-13)
+        assert float(value) == pytest.approx(float(reference(there)), rel=1e-13, abs=0.0)
         np.testing.assert_allclose(gradient, torch.func.grad(reference)(there).numpy(), rtol=1e-10, atol=1e-13)
         np.testing.assert_allclose(hessian, torch.func.hessian(reference)(there).numpy(), rtol=1e-9, atol=1e-12)
 
@@ -181,7 +181,7 @@ def test_the_sum_is_exact_for_every_number_of_samples_and_chunk(samples):
     problems = [Problem(network, data, chunk=chunk) for chunk in chunks]
     with float64():
         values = _values(problems, network.layout.flatten(start))
-    assert [float(value) for value in values] == pytest.approx([expected] * len(chunks), rel=1e-14)
+    assert [float(value) for value in values] == pytest.approx([expected] * len(chunks), rel=1e-14, abs=0.0)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 8, 9, 20])
@@ -199,7 +199,7 @@ def test_gradient_and_outputs_do_not_depend_on_the_chunk(samples):
         )
         np.testing.assert_allclose(problem.outputs_of(start), _torch_outputs(network, data, there), rtol=1e-13)
         hits = whole.outputs_of(start).argmax(1) == data.labels
-        assert problem.accuracy(start) == pytest.approx(np.mean(hits), rel=1e-15)  # not float32's mean
+        assert problem.accuracy(start) == pytest.approx(np.mean(hits), rel=1e-15, abs=0.0)  # not float32's mean
         assert problem.fingerprint(start) == whole.fingerprint(start)
 
 
@@ -209,14 +209,14 @@ def test_the_order_of_the_data_and_the_chunk_do_not_matter(order, chunk):
     mixed = Data(data.inputs[order], data.targets[order], data.labels[order])
     start = network.initial(0)
     expected = Problem(network, data).loss_of(start)
-    assert Problem(network, mixed, chunk=chunk).loss_of(start) == pytest.approx(expected, rel=1e-13)
+    assert Problem(network, mixed, chunk=chunk).loss_of(start) == pytest.approx(expected, rel=1e-13, abs=0.0)
 
 
 def test_a_user_s_loss_equals_the_built_in_one():
     network, data = MLP((3, 4, 2), "tanh"), _data(10)
     own = Problem(network, data, loss=lambda out, target: jnp.mean((out - target) ** 2, axis=1), chunk=4)
     start = network.initial(0)
-    assert own.loss_of(start) == pytest.approx(Problem(network, data).loss_of(start), rel=1e-14)
+    assert own.loss_of(start) == pytest.approx(Problem(network, data).loss_of(start), rel=1e-14, abs=0.0)
 
 
 def test_a_user_s_loss_is_given_labels_when_there_are_no_targets():
@@ -225,7 +225,7 @@ def test_a_user_s_loss_is_given_labels_when_there_are_no_targets():
     own = Problem(network, labelled, chunk=4, loss=lambda out, label: (out[:, 0] - label) ** 2)
     outputs = own.outputs_of(network.initial(0))
     expected = np.mean((outputs[:, 0] - data.labels) ** 2)
-    assert own.loss_of(network.initial(0)) == pytest.approx(expected, rel=1e-13)
+    assert own.loss_of(network.initial(0)) == pytest.approx(expected, rel=1e-13, abs=0.0)
 
 
 @pytest.mark.parametrize(

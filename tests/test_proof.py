@@ -161,7 +161,7 @@ def test_the_origin_of_a_tanh_network_is_proved_to_be_a_saddle() -> None:
     assert proof.parameters is not None
     assert all(np.abs(value).max() <= proof.uncertainty for value in proof.parameters.values())
     assert proof.curvature == pytest.approx(7 / 6)
-    assert proof.loss == pytest.approx((1.3125 / 3, 1.3125 / 3), rel=1e-14)
+    assert proof.loss == pytest.approx((1.3125 / 3, 1.3125 / 3), rel=1e-14, abs=0.0)
     lifted = prove(network, x, t, _sine(0.0, 0.0), layer=1, neuron=0)
     assert not lifted.proved
     assert lifted.index == 1
@@ -276,7 +276,7 @@ def test_the_proof_does_not_depend_on_the_order_of_the_data_or_on_the_scale_of_t
         assert scaled.loss is not None
         assert ours.loss[0] <= other.loss[1]
         assert other.loss[0] <= ours.loss[1]
-        assert scaled.loss[0] == pytest.approx(ours.loss[0] / np.mean(data.targets**2), rel=1e-14)
+        assert scaled.loss[0] == pytest.approx(ours.loss[0] / np.mean(data.targets**2), rel=1e-14, abs=0.0)
 
 
 def test_weight_decay_moves_the_point_and_is_proved_too() -> None:

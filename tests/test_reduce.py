@@ -402,12 +402,12 @@ def test_the_tolerance_decides_and_what_is_close_to_it_is_undecided():
     network, parameters = nearly_twice(1e-6)
     strict = reduce(network, parameters)
     assert (strict.widths[1], strict.undecided) == (4, False)
-    assert strict.nearest[1] == pytest.approx(1e-6, rel=1e-4)
+    assert strict.nearest[1] == pytest.approx(1e-6, rel=1e-4, abs=0.0)
     open_question = reduce(network, parameters, tolerance=3e-7)
     assert (open_question.widths[1], open_question.undecided) == (4, True)
     loose = reduce(network, parameters, tolerance=1e-5)
     assert (loose.widths[1], loose.undecided) == (3, False)
-    assert loose.removed[0].gap == pytest.approx(1e-6, rel=1e-4)
+    assert loose.removed[0].gap == pytest.approx(1e-6, rel=1e-4, abs=0.0)
     assert 1e-9 < loose.max_output_deviation < 1e-5
 
 
@@ -422,7 +422,7 @@ def test_a_neuron_with_tiny_outgoing_weights_stays_when_the_outputs_need_it():
         (0, "constant"),  # its incoming weight is 1e-10 of the other's
     ]
     share = np.tanh(2.0) / (2.0 + np.tanh(2.0))
-    assert found.refused[0].loss == pytest.approx(share, rel=1e-6)
+    assert found.refused[0].loss == pytest.approx(share, rel=1e-6, abs=0.0)
     assert "layer 1: neuron 1 stays: taken out as 'zero outgoing weights'" in found.left[0]
 
 
@@ -450,7 +450,9 @@ def test_the_tolerance_is_of_the_outputs_on_either_side(share):
     found = reduce(network, parameters, x, tolerance=1e-7)
     assert found.widths[1] == (2 if share < 1 else 3)
     assert found.undecided == (share > 1)
-    assert [refusal.loss for refusal in found.refused] == ([] if share < 1 else [pytest.approx(2e-7, rel=1e-4)])
+    assert [refusal.loss for refusal in found.refused] == (
+        [] if share < 1 else [pytest.approx(2e-7, rel=1e-4, abs=0.0)]
+    )
 
 
 def test_many_small_losses_count_together():
@@ -465,7 +467,7 @@ def test_many_small_losses_count_together():
     found = reduce(network, parameters, x, tolerance=1e-7)
     change = np.abs(forward(found.network, found.parameters, x) - wanted).max() / np.abs(wanted).max()
     assert change <= 1e-7
-    assert found.output_loss == pytest.approx(change, rel=1e-3)
+    assert found.output_loss == pytest.approx(change, rel=1e-3, abs=0.0)
     assert 0 < len(found.removed) < 20
     assert len(found.refused) + len(found.removed) >= 20
 
@@ -525,8 +527,8 @@ def test_the_deviation_is_measured_on_the_inputs():
     found = reduce(network, parameters, x, tolerance=1e-3)
     wanted = forward(network, parameters, x)
     measured = np.abs(forward(found.network, found.parameters, x) - wanted).max()
-    assert found.max_output_deviation == pytest.approx(measured, rel=1e-9)
-    assert found.output_scale == pytest.approx(np.abs(wanted).max(), rel=1e-12)
+    assert found.max_output_deviation == pytest.approx(measured, rel=1e-9, abs=0.0)
+    assert found.output_scale == pytest.approx(np.abs(wanted).max(), rel=1e-12, abs=0.0)
     problem = Problem(network, Data(x, wanted))
     assert reduce(problem, parameters, tolerance=1e-3).max_output_deviation == found.max_output_deviation
 

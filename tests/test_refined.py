@@ -461,4 +461,4 @@ def test_copies_of_a_relu_with_one_output_are_one_vector_and_a_minimum_stays_one
         step = 1e-3 * np.random.default_rng(0).normal(size=3)
         theta[2] += step
         theta[1] -= a[2] / a[1] * step
-        assert problem_of(point).loss_of(moved_to) == pytest.approx(found.loss, rel=1e-12)
+        assert problem_of(point).loss_of(moved_to) == pytest.approx(found.loss, rel=1e-12, abs=0.0)

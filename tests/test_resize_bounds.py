@@ -25,7 +25,7 @@ def test_locate_says_yes_to_the_tolerance_and_undecided_to_ten_times_it(share, a
     wide["2.bias"] = wide["2.bias"] + share * 1e-9 * norm
     found = ss.locate(SMALL, wide, NETWORK.neurons(1), tolerance=1e-9)
     assert found.answer == answer
-    assert found.residual == pytest.approx(share * 1e-9, rel=1e-3)
+    assert found.residual == pytest.approx(share * 1e-9, rel=1e-3, abs=0.0)
 
 
 @pytest.mark.parametrize(("miss", "fine"), [(4e-13, True), (4e-12, False)])

@@ -192,7 +192,7 @@ def test_distances_are_symmetric_ordered_and_left_alone_by_the_swap(model, seed,
     incoming, joint = (distance(start, neurons, l, m, kind=kind) for kind in ("incoming", "joint"))
     assert 0 < incoming <= joint
     assert distance(start, neurons, m, l) == incoming
-    assert distance(swap(start, neurons, l, m), neurons, l, m, kind="joint") == pytest.approx(joint, rel=1e-14)
+    assert distance(swap(start, neurons, l, m), neurons, l, m, kind="joint") == pytest.approx(joint, rel=1e-14, abs=0.0)
 
 
 @given(seed=seeds, scale=st.floats(0.01, 100))
@@ -207,7 +207,7 @@ def test_fixing_the_scale_leaves_a_relu_layer_alone_and_forgets_the_scale(seed, 
     scaled["b.weight"][1] *= scale
     scaled["b.bias"][1] *= scale
     before, after = (distance(x, model.neurons, 1, 2, homogeneous=True) for x in (start, scaled))
-    assert after == pytest.approx(before, rel=1e-12)
+    assert after == pytest.approx(before, rel=1e-12, abs=0.0)
 
 
 def test_a_zero_incoming_vector_has_no_scale():
@@ -229,14 +229,14 @@ def test_pair_coordinates_are_orthogonal_and_the_swap_flips_the_differences(mode
         theta = layout.flatten(start)
         x = turn.rotate(theta)
         np.testing.assert_allclose(turn.unrotate(x), theta, rtol=1e-14, atol=1e-15)
-        assert np.linalg.norm(x) == pytest.approx(float(np.linalg.norm(theta)), rel=1e-14)
+        assert np.linalg.norm(x) == pytest.approx(float(np.linalg.norm(theta)), rel=1e-14, abs=0.0)
         y = np.asarray(turn.rotate(layout.flatten(swap(start, model.neurons, *pair))))
         places = np.concatenate([turn.incoming_difference, turn.outgoing_difference])
         expected = np.array(x)
         expected[places] *= -1
         np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-15)
         gap = np.sqrt(2) * np.linalg.norm(np.asarray(x)[np.asarray(turn.incoming_difference)])
-    assert gap == pytest.approx(distance(start, model.neurons, *pair), rel=1e-13)
+    assert gap == pytest.approx(distance(start, model.neurons, *pair), rel=1e-13, abs=0.0)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ EQUIVALENT: dict[str, str] = {
     "critical/exchange.py product_coupling: (b != 0).any -> (b != 0).all": "more entries are looked at; `unread` decides",
     "paths/polish.py _shift: low > 0.0 -> low < 0.0": "more halvings to the same shift",
     "critical/enclosure.py BallLoss.of: max -> min": "how many samples make a chunk: memory, no value",
+    "valleys/walk.py _batches: np.arange(block) < len(chunk) -> np.arange(block) <= len(chunk)": "an unused row moves nothing, and is cut off",
     "numerics/balls.py full_rank: min -> max": "an empty matrix passes the general way too",
     "resize/reduction_rules.py merge_copies: gaps[first, block] <= ROUNDING -> gaps[first, block] < ROUNDING": EDGE,
 }

@@ -15,6 +15,7 @@ class Target(NamedTuple):
 DECIDING, CERTIFY = "tests/test_deciding.py", "tests/test_deciding_certify.py"
 SIGNS, NUMERICS = "tests/test_deciding_signs.py", "tests/test_deciding_numerics.py"
 RESIZE = "tests/test_resize_bounds.py"
+ENDING, PLACES = "tests/test_deciding_ending.py", "tests/test_deciding_places.py"
 
 # Tests of seconds: without those that follow whole paths, or try many random networks.
 ENDINGS = (
@@ -63,6 +64,7 @@ SOLVERS = (
 # computed in which way, not what is said of it.
 TARGETS = (
     Target("paths/decide.py", ENDINGS),
+    Target("paths/ending.py", (ENDING,), skip=("ROWS", "ROW_NUMBERS", "_padded", "_uncritical", "describe")),
     Target("paths/growth.py", ENDINGS, skip=("growth_text",)),
     Target("paths/units.py", ENDINGS),
     Target("paths/events.py", (DECIDING,)),
@@ -87,7 +89,11 @@ TARGETS = (
     Target(
         "critical/decomposition.py", (SIGNS,), only=("TINY", "_have_signs", "_largest_terms", "with_null", "drifting")
     ),
-    Target("critical/inertia.py", (SIGNS, *REFINED), only=("CLAIM", "_meet", "_dense", "_by_count", "index")),
+    Target(
+        "critical/inertia.py",
+        (SIGNS, *REFINED),
+        only=("CLAIM", "NEAR_ZERO", "_meet", "_dense", "_by_count", "_near_zero", "index"),
+    ),
     Target(
         "critical/refine.py",
         (SIGNS, *REFINED),
@@ -116,8 +122,16 @@ TARGETS = (
     Target("resize/one_layer.py", REDUCE),
     Target("resize/reduce.py", REDUCE, skip=("_named", "NAMED", "SHARES")),
     Target("valleys/result.py", (DECIDING,), only=("critical", "max_gradient_norm", "max_loss_deviation")),
+    Target("valleys/walk.py", (PLACES, "tests/test_walk.py"), skip=("LEAST_BLOCK", "LARGEST_BLOCK")),
     Target("records/recheck.py", (DECIDING,)),
     Target("records/recognise.py", (DECIDING,)),
+    Target(
+        "data/agreement.py",
+        (PLACES, "tests/test_weights.py", "-k", "places or outputs or activation or named or doubted"),
+        skip=("SAMPLES",),
+    ),
+    Target("problem/placement.py", (PLACES,)),
+    Target("files.py", (PLACES, "tests/test_files.py", "-k", "not foreign_names and not whenever and not killed")),
 )
 
 # Deliberate faults that CI tries: path, passage, what stands there instead, test. Most of them once passed all tests.

@@ -29,6 +29,9 @@ Range = tuple[int, int]
 # A claimed flat direction's |H n| may exceed the bounds by so many times, and so many times the gradient's norm.
 CLAIM = 8.0
 
+# A share this near 0 is noted: beyond 0 the signs that copying adds are others.
+NEAR_ZERO = 1e-4
+
 
 @dataclass(frozen=True)
 class Signs:
@@ -163,6 +166,24 @@ def _whole(scene: Decomposition, symmetric: Symmetric, point: RefinedPoint) -> t
     return signs.inertia, 2 * len(theta)
 
 
+def _near_zero(group: Group, sigma: int, block: Inertia) -> tuple[str, ...]:
+    """Return a note on each share so near 0, with the sign sigma, that a small change of it gives another index.
+
+    Beyond 0 one block of the group has -sigma for sigma, and K(-sigma) is congruent to -K(sigma): its negative
+    eigenvalues are as many as the positive ones of this ``block``.
+    """
+    change = block.positive - block.negative
+    if sigma == 0 or not (change or block.unresolved):
+        return ()
+    by = "may be another" if block.unresolved else f"is {abs(change)} {'higher' if change > 0 else 'lower'}"
+    return tuple(
+        f"unit {unit} of layer {group.layer} has the share {share:.1e} of what copies {group.units} send out: at a "
+        f"distance of {abs(share):.1e} in the share, beyond 0, the index {by}"
+        for unit, share in zip(group.units, group.shares, strict=True)
+        if np.sign(share) == sigma and abs(share) <= NEAR_ZERO
+    )
+
+
 def find_signs(scene: Decomposition, point: RefinedPoint, *, zero: bool, check: bool, steps: int, seed: int) -> Signs:
     """Return the signs by the exchange split in every form that applies, and of the whole Hessian if ``check``.
 
@@ -174,6 +195,7 @@ def find_signs(scene: Decomposition, point: RefinedPoint, *, zero: bool, check: 
     parts = [Part("symmetric" if scene.groups else "all", symmetric.method, symmetric.inertia)]
     methods: dict[str, tuple[Range, Range]] = {}
     counts: dict[str, int] = {**dict.fromkeys(WHY, 0), **symmetric.null.counts}
+    notes: list[str] = []
     forms = ["closed-form"] if scene.small is not None else []
     forms += ["exchange"] if check or not forms else []
     for k, form in enumerate(forms if scene.groups else []):
@@ -186,6 +208,7 @@ def find_signs(scene: Decomposition, point: RefinedPoint, *, zero: bool, check: 
             if k == 0:
                 name = f"antisymmetric, layer {group.layer} copies {group.units}, sign {sigma:+d}"
                 parts.append(Part(name, form, inertia, times))
+                notes += _near_zero(group, sigma, inertia)
                 for kind, count in ({"zero loss": inertia.size} if none else one.counts).items():
                     counts[kind] += times * count
         methods[form] = (total.index, total.nullity)
@@ -200,7 +223,7 @@ def find_signs(scene: Decomposition, point: RefinedPoint, *, zero: bool, check: 
     flat = tuple(
         Flat(kind, count, residuals.get(kind, float("nan")), WHY[kind]) for kind, count in counts.items() if count
     )
-    reasons = symmetric.null.reasons
+    reasons = (*symmetric.null.reasons, *notes)
     if symmetric.chance is not None:
         reasons += (
             f"Lanczos, {symmetric.products} products: the chance that a nonpositive eigenvalue of the symmetric part "
