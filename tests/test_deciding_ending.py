@@ -169,7 +169,8 @@ def test_a_preactivation_is_on_a_kink_within_a_billionth_of_the_largest(monkeypa
 
 
 def test_of_the_distances_that_were_missed_those_on_kinks_are_counted(monkeypatch):
-    network = SimpleNamespace(describe=lambda: {"activation": "relu"})
+    relu, smooth = (SimpleNamespace(activation=SimpleNamespace(name=n, kinked=n == "relu")) for n in ("relu", "tanh"))
+    network = SimpleNamespace(chain=(relu, smooth, relu))  # the last is the outputs'
     monkeypatch.setattr(ending, "_on_kinks", lambda data, x: float(x[0]) < 0)
     monkeypatch.setattr(ending, "has_creases", lambda problem: True)
 
