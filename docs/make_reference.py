@@ -27,6 +27,7 @@ FURTHER = {
         "exchanges.result",
         "training.train",
         "workflows.shrunk",
+        "workflows.escaped",
     ],
     "Plots": ["plots.path", "plots.neurons", "plots.spectrum", "plots.surface", "plots.walk", "plots.regimes"],
     "Around a permutation point": ["workflows.merge_surface", "workflows.exchange_spectrum"],

@@ -31,12 +31,15 @@ FLOORS: list[dict[str, str]] = [
         "batch",
         "critical": "result groups exchange reduced refine flat patterns twins fibre mixing decomposition claimed "
         "symmetric verdict inertia zero certify lifted along enclosure proof",
-        "exchanges": "result cut grown blocks reading costs find",
+        "exchanges": "result cut grown blocks births reading costs find",
         "valleys": "result moves route walk join",
         "resize": "result expand manifold reduction_rules twins keep one_layer reduce_model reduce merge_cost merges",
         "training": "train students",
     },
-    {"workflows": "demo higher_order lowest shrunk shrink merge_surface exchange_spectrum configuration"},
+    {
+        "workflows": "demo higher_order lowest shrunk shrink merge_surface exchange_spectrum escaped escape widen "
+        "configuration"
+    },
     {"records": "schema provenance store recheck recognise studies"},
     {
         "sweeps": "plan executors resume run",

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from saddlescope.records.store import load_path as load_path
     from saddlescope.records.store import save_path as save_path
     from saddlescope.resize.expand import ZeroGroup as ZeroGroup
-    from saddlescope.resize.expand import expand as expand
     from saddlescope.resize.manifold import locate as locate
     from saddlescope.resize.manifold import manifold_graph as manifold_graph
     from saddlescope.resize.reduce import reduce as reduce
@@ -67,12 +66,15 @@ if TYPE_CHECKING:
     from saddlescope.valleys.result import Walk as Walk
     from saddlescope.valleys.route import find_route as find_route
     from saddlescope.valleys.walk import walk as walk
+    from saddlescope.workflows.escaped import Escape as Escape
     from saddlescope.workflows.higher_order import merge_recursively as merge_recursively
     from saddlescope.workflows.lowest import LowestPass as LowestPass
     from saddlescope.workflows.lowest import lowest_point as lowest_point
     from saddlescope.workflows.shrink import shrink as shrink
     from saddlescope.workflows.shrunk import ShrinkSettings as ShrinkSettings
     from saddlescope.workflows.shrunk import Shrunk as Shrunk
+    from saddlescope.workflows.widen import expand as expand
+    from saddlescope.workflows.widen import grown_moments as grown_moments
 
 __version__ = "0.1.0"
 
@@ -84,7 +86,9 @@ _HOMES = {
     "Shrunk": "saddlescope.workflows.shrunk",
     "lowest_point": "saddlescope.workflows.lowest",
     "LowestPass": "saddlescope.workflows.lowest",
-    "expand": "saddlescope.resize.expand",
+    "expand": "saddlescope.workflows.widen",
+    "grown_moments": "saddlescope.workflows.widen",
+    "Escape": "saddlescope.workflows.escaped",
     "ZeroGroup": "saddlescope.resize.expand",
     "reduce": "saddlescope.resize.reduce",
     "Expansion": "saddlescope.resize.result",

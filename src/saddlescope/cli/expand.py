@@ -1,11 +1,19 @@
 """saddlescope expand: a wider network with the same function, by copies and zero-type neurons."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from saddlescope.cli.console import show_versions
 from saddlescope.cli.options import array_size, free_file, one_of, print_json, say, seed_of
+from saddlescope.cli.progress import progress_bar
+from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
+
+if TYPE_CHECKING:
+    from saddlescope.workflows.escaped import Escape, GrownUnit, Offer
 
 
 def expand(
@@ -18,7 +26,12 @@ def expand(
     zero_type: str | None = None,
     shares: str = "equal",
     seed: int = 0,
+    escape: bool = False,
+    loss: str | None = None,
+    target: str | None = None,
     activation: str | None = None,
+    weight_decay: float = 0.0,
+    norm_barrier: float = 0.0,
     overwrite: bool = False,
     json: bool = False,
     quiet: bool = False,
@@ -28,6 +41,11 @@ def expand(
 
     Copies share a neuron's outgoing weights, so that critical points stay critical; zero-type neurons send out weights
     that sum to zero. The deviation of the outputs is measured on the data.
+
+    With --escape the function changes: each unit is added so that the loss falls at once, which is the better of two, a
+    copy that parts from its twin and a new unit that begins to send, after line searches. Nothing is gained where the
+    loss is zero. Exit code 1: a layer did not reach its width, since growing gains nothing there; what was grown until
+    then is written, and nothing where that is no unit.
 
     Example: saddlescope expand net.safetensors --widths 1:30,2:28 --copies 1:0=3 --data toy --out big.safetensors
 
@@ -49,8 +67,18 @@ def expand(
         How copies share the outgoing weights: equal or random.
     seed
         Seed of what is drawn.
+    escape
+        Grow along lines that lower the loss; with --widths alone.
+    loss
+        With --escape: mse, normalised or cross-entropy; by default as in saddlescope path.
+    target
+        With --escape: data, or network, whose own outputs are fitted already; by default as in saddlescope path.
     activation
         The activation, when the file does not say it; one for each hidden layer: relu,tanh.
+    weight_decay
+        With --escape: factor of |theta|^2/2, added to the loss.
+    norm_barrier
+        With --escape: factor of a penalty on very large norms.
     overwrite
         Replace an earlier output of this command; nothing else is ever replaced.
     json
@@ -75,7 +103,46 @@ def expand(
     one_of(shares, "shares", ("equal", "random"))
     seed_of(seed)
     free_file(out, overwrite=overwrite, by="expand")
+    of_loss = {
+        "loss": loss,
+        "target": target,
+        "weight-decay": weight_decay or None,
+        "norm-barrier": norm_barrier or None,
+    }
+    if escape:
+        _refuse({"copies": copies, "zero-type": zero_type, "shares": None if shares == "equal" else shares}, "with")
+        words: dict[str, Any] = {"loss": loss, "target": target, "activation": activation}
+        words |= {"weight_decay": weight_decay, "norm_barrier": norm_barrier}
+        found = _escape(net, data, words, wide, seed, quiet=quiet or json, verbose=verbose)
+        return _hand_out(found, net, out, overwrite=overwrite, json=json, quiet=quiet, verbose=verbose)
+    _refuse(of_loss, "without")
 
+    return _alike(
+        net,
+        data,
+        out,
+        {"widths": wide, "copies": times, "zero_type": groups, "shares": shares, "seed": seed},
+        activation=activation,
+        overwrite=overwrite,
+        json=json,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+def _alike(
+    net: Path,
+    data: str,
+    out: Path,
+    choices: dict[str, Any],
+    *,
+    activation: str | None,
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Expand at equal function, write the wide network and say how far its outputs are; return the exit code."""
     from saddlescope.data.sources import load_data
     from saddlescope.data.weights import load_weights, save_weights
     from saddlescope.resize.expand import expand as run
@@ -83,16 +150,7 @@ def expand(
     rows = load_data(data)
     inputs = rows.inputs
     network, parameters = load_weights(net, activation=activation, data=rows)
-    found = run(
-        network,
-        parameters,
-        widths=wide,
-        copies=times,
-        zero_type=groups,
-        shares=shares,
-        inputs=inputs,
-        seed=seed,
-    )
+    found = run(network, parameters, inputs=inputs, **choices)
     notes = {"written by": "saddlescope expand"}
     save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
     if json:
@@ -110,7 +168,7 @@ def expand(
         f"{found.output_scale:.3g} on {len(inputs)} samples",
         quiet=quiet or json,
     )
-    if shares == "equal" and any(origin.kind == "copy" for origin in found.origins):
+    if choices["shares"] == "equal" and any(origin.kind == "copy" for origin in found.origins):
         say(
             "copies        share equally, so that they have equal gradients: training leaves them equal; "
             "--shares random parts them",
@@ -119,6 +177,101 @@ def expand(
     say(f"written to {out}", quiet=quiet or json)
     show_versions(quiet=quiet or json, verbose=verbose)
     return 0
+
+
+def _refuse(words: Mapping[str, object], how: str) -> None:
+    """Refuse words that have no meaning with or without --escape.
+
+    Raises:
+        SettingsError: one of them is given.
+    """
+    for name, value in words.items():
+        if value is not None:
+            raise SettingsError(f"this does not go {how} --escape", name=name, value=value, expected="nothing")
+
+
+def _escape(
+    net: Path, data: str, words: dict[str, Any], widths: dict[int, int], seed: int, *, quiet: bool, verbose: bool
+) -> "Escape":
+    if words["loss"] is not None:
+        one_of(words["loss"], "loss", tuple(LOSSES))
+    if words["target"] is not None:
+        one_of(words["target"], "target", ("data", "network"))
+
+    from saddlescope.cli.path import problem_of
+    from saddlescope.models.own_code import is_code
+    from saddlescope.workflows.widen import expand as grow
+
+    if is_code(str(net)):
+        raise SettingsError("expand grows networks in files", name="net", value=net, expected="a safetensors file")
+    problem, parameters, _ = problem_of(net, data, **words)
+    with progress_bar(quiet=quiet, verbose=verbose) as progress:
+        return grow(problem, parameters, dict(widths.items()), escape=True, seed=seed, progress=progress)
+
+
+def _hand_out(found: "Escape", net: Path, out: Path, *, overwrite: bool, json: bool, quiet: bool, verbose: bool) -> int:
+    """Write what was grown, and print every unit's promises and losses; return the exit code."""
+    from saddlescope.data.weights import save_weights
+
+    if written := bool(found.grown) or found.reached:
+        notes = {"written by": "saddlescope expand"}
+        save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
+    if json:
+        print_json(
+            {
+                "widths": list(found.widths),
+                "loss_before": found.loss_before,
+                "loss_after": found.loss_after,
+                "units": [_unit_json(unit) for unit in found.grown],
+                "refused": {str(layer): why for layer, why in found.refused.items()},
+                "seed": found.seed,
+                "fingerprints": dict(found.fingerprints),
+                "seconds": found.seconds,
+                "out": str(out) if written else None,
+            }
+        )
+    silent = quiet or json
+    say(
+        f"widths {','.join(map(str, found.widths))}: loss {found.loss_before:.6g} -> {found.loss_after:.6g}",
+        quiet=silent,
+    )
+    for unit in found.grown:
+        offers = "; ".join(_told(unit, offer) for offer in (unit.split, unit.birth) if offer is not None)
+        place = f"layer {unit.layer}, unit {unit.neuron}"
+        say(f"{place}  {unit.taken}, loss {unit.loss_after:.6g} ({offers})", quiet=silent)
+    for layer, why in found.refused.items():
+        say(f"layer {layer}       {why}", quiet=silent)
+    say(f"written to {out}" if written else "nothing is written", quiet=silent)
+    show_versions(quiet=silent, verbose=verbose)
+    return 0 if found.reached else 1
+
+
+def _told(unit: "GrownUnit", offer: "Offer") -> str:
+    promised = "no number" if offer.promise is None else f"{offer.promise:.3g}"
+    source = "" if offer.source is None else f" of unit {offer.source}"
+    return f"{offer.family}{source} promises {promised}, gives {unit.loss_before - offer.loss:.3g}"
+
+
+def _unit_json(unit: "GrownUnit") -> dict[str, Any]:
+    return {
+        "layer": unit.layer,
+        "name": unit.name,
+        "neuron": unit.neuron,
+        "taken": unit.taken,
+        "loss_before": unit.loss_before,
+        "loss_after": unit.loss_after,
+        **{offer: _offer_json(getattr(unit, offer)) for offer in ("split", "birth")},
+    }
+
+
+def _offer_json(offer: "Offer | None") -> dict[str, Any] | None:
+    """Return an offer's numbers; null where there is none, or no finite one."""
+    if offer is None:
+        return None
+    numbers = ("offset", "slope", "curvature", "quartic", "promise", "step", "loss")
+    told = {name: getattr(offer, name) for name in numbers}
+    finite = {name: value if value is not None and math.isfinite(value) else None for name, value in told.items()}
+    return {"source": offer.source, **finite}
 
 
 def _pairs(word: str | None, what: str, example: str) -> list[tuple[int, int]]:

@@ -83,7 +83,11 @@ def _loss_of(problem: Problem, chunk: Chunk) -> Callable[[Any], Array]:
     return lambda outputs: problem.weighted_loss_sum(outputs, chunk.targets, chunk.weights)
 
 
-def _cut_product(problem: Problem, places: Places, theta: Array, v: Array, chunk: Chunk) -> Array:
+def sent_by(problem: Problem, places: Places, theta: Array, chunk: Chunk) -> Callable[[Array], Array]:
+    """Return S, a function of all units' entries: the loss's derivative by what they send, fixed, times what they send.
+
+    It is a sum over units, and linear in what goes out.
+    """
     model, layout = problem.network, problem.network.layout
     arrays = layout.unflatten(theta)
     slopes, frozen = pulls(model.apply, arrays, chunk.inputs, places.units, _loss_of(problem, chunk))
@@ -93,6 +97,11 @@ def _cut_product(problem: Problem, places: Places, theta: Array, v: Array, chunk
         values, _ = fixed_cuts(model.apply, here, chunk.inputs, places.units, frozen)
         return sum((jnp.vdot(slope, value) for slope, value in zip(slopes, values, strict=True)), jnp.zeros(()))
 
+    return sent
+
+
+def _cut_product(problem: Problem, places: Places, theta: Array, v: Array, chunk: Chunk) -> Array:
+    sent = sent_by(problem, places, theta, chunk)
     return _along(jax.grad(sent), theta[places.entries] * places.shares(0.5).astype(theta.dtype), v)
 
 
