@@ -177,7 +177,6 @@ def signs(problem: ss.Problem, parameters: dict[str, np.ndarray]) -> tuple[int, 
             lambda problem, p: ss.reduce(problem, p, drop_dead=True),
             "reduce with drop_dead knows chains of dense layers",
         ),
-        (lambda problem, p: ss.shrink(problem, p, widths={1: 2}), "shrink needs a network that can be built"),
         (lambda problem, p: ss.join(problem, p, p), "join knows chains of dense layers only"),
         (lambda problem, p: ss.prove(problem.network, np.ones((3, 2)), np.ones((3, 2)), p), "prove knows"),
         (lambda problem, p: ss.merge_recursively(problem, p, [(1, None)]), "merge_recursively knows"),
@@ -201,6 +200,7 @@ def test_what_needs_a_perceptron_refuses_other_models_in_one_line(make: Any, ver
     [
         (lambda problem, p: ss.expand(problem, p, widths={1: 5}), "expand needs a network that can be built"),
         (lambda problem, p: ss.reduce(problem, p), "reduce needs a network that can be built"),
+        (lambda problem, p: ss.shrink(problem, p, widths={1: 2}), "shrink needs a network that can be built"),
     ],
 )
 def test_a_class_that_cannot_change_its_units_is_refused(verb: Any, word: str) -> None:

@@ -371,3 +371,51 @@ def test_equal_shapes_share_one_compiled_program():
 def test_a_stand_in_for_data_is_enough():
     stand_in = SimpleNamespace(inputs=np.ones((2, 3)), targets=np.ones((2, 2)), labels=None)
     assert Problem(MLP((3, 2)), stand_in).samples == 2
+
+
+# Binary and multi-label cross entropy.
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_binary_cross_entropy_is_torchs_with_gradient_and_hessian(outputs):
+    generator = np.random.default_rng(4)
+    network = MLP((3, 4, outputs), "tanh")
+    x, answers = generator.normal(size=(11, 3)), generator.uniform(size=(11, outputs))
+    answers[:6] = np.round(answers[:6])
+    problem = Problem(network, Data(x, answers), loss="binary_cross_entropy", chunk=4, weight_decay=0.1)
+    with float64():
+        theta = jnp.asarray(3.0 * generator.normal(size=network.layout.size))
+
+        def loss(at):
+            logits = _torch_outputs(network, SimpleNamespace(inputs=x), at)
+            bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor(answers))
+            return bce + 0.05 * (at**2).sum()
+
+        at = torch.tensor(np.array(theta), requires_grad=True)
+        loss(at).backward()
+        hessian = torch.autograd.functional.hessian(loss, torch.tensor(np.array(theta))).numpy()
+        assert float(problem.value(theta)) == pytest.approx(float(loss(at).detach()), rel=1e-14)
+        np.testing.assert_allclose(problem.gradient(theta), at.grad.numpy(), rtol=1e-11, atol=1e-14)
+        np.testing.assert_allclose(problem.hessian(theta), hessian, rtol=1e-10, atol=1e-13)
+
+
+def test_labels_of_one_output_are_answers_and_large_logits_neither_overflow_nor_vanish():
+    network, x = MLP((1, 1), "identity"), np.array([[1.0], [-1.0], [2.0]])
+    problem = Problem(network, Data(x, labels=np.array([1, 0, 0])), loss="binary_cross_entropy")
+    parameters = {"0.weight": np.array([[800.0]]), "0.bias": np.zeros(1)}
+    assert problem.loss_of(parameters) == pytest.approx(1600.0 / 3.0, rel=1e-15)
+    assert problem.accuracy(parameters) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"targets": [[0.0, 1.5]]}, r"answers between 0 and 1: largest of targets=1.5"),
+        ({"targets": [[0.0, -0.5]]}, r"smallest of targets=-0.5"),
+        ({"targets": [[0.0]]}, r"targets per sample=\(1,\); expected \(2,\)"),
+        ({"labels": [1]}, r"labels per sample=\(1,\); expected \(2,\).*of several give targets"),
+    ],
+)
+def test_data_that_are_no_answers_are_refused(data, text):
+    with pytest.raises(ShapeError, match=text):
+        Problem(MLP((3, 2), "identity"), Data(np.ones((1, 3)), **data), loss="binary_cross_entropy")

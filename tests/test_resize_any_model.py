@@ -133,3 +133,88 @@ def test_a_layer_named_by_a_number_is_found_on_the_command_line_where_no_layer_h
     assert layer_number(named, "1") == 1  # a number
     assert layer_number(named, "7") == 7  # neither: find_path refuses it with those that are there
     assert layer_number(model, "0.linear1") == len(model.layers)
+
+
+# Shrinking: truth is the gradient and the loss by torch, in a module built with the new shapes.
+
+
+def smooth(channels: int = 3) -> Any:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(nn.Conv2d(1, channels, 5), nn.Tanh(), nn.AvgPool2d(3), nn.Flatten(), nn.Linear(channels, 2))
+        .double()
+        .eval()
+    )
+
+
+class Feed(nn.Module):
+    """What a transformer's block has behind its attention: a norm, a dense layer, gelu and a way around them."""
+
+    def __init__(self, units: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.linear1, self.linear2 = nn.LayerNorm(4), nn.Linear(4, units), nn.Linear(units, 4)
+        self.end = nn.Linear(4, 2)
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.linear2(nn.functional.gelu(self.linear1(self.norm(x))))
+        return self.end(x.mean(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "layer"), [(smooth, IMAGES, "0"), (lambda units=3: Feed(units).double().eval(), VECTORS, "linear1")]
+)
+def test_any_model_that_can_be_resized_shrinks_to_a_critical_point_of_the_smaller_module(
+    make: Any, x: Any, layer: str
+) -> None:
+    targets = make()(x).detach().numpy()  # any parameters are a minimum for their own outputs
+    model, parameters = ss.from_torch(make(), x[:4])
+    problem = ss.Problem(model, ss.Data(x.numpy(), targets))
+    number = next(k for k, units in model.layers.items() if units.facts.name == layer)
+    settings = ss.ShrinkSettings(candidates=1, finish=200)
+    shrunk = ss.shrink(problem, parameters, widths={layer: 2}, settings=settings)
+    assert shrunk.reached
+    before = tuple(units.count(parameters) for units in model.layers.values())
+    assert shrunk.steps[-1].widths == tuple(2 if k == number else n for k, n in enumerate(before, start=1))
+    assert sorted(i for one in shrunk.members[number] for i in one) == [0, 1, 2]
+    other = make(2)
+    other.load_state_dict(ss.to_torch(shrunk, other), strict=True)
+    loss = ((other(x) - torch.tensor(targets)) ** 2).mean()
+    loss.backward()
+    slope = float(torch.sqrt(sum((one.grad**2).sum() for one in other.parameters())))
+    assert shrunk.loss_start < 1e-28
+    assert shrunk.loss == pytest.approx(float(loss), rel=1e-10)
+    assert slope == pytest.approx(shrunk.gradient_norm, rel=1e-4, abs=1e-13)
+    assert slope < 1e-9
+    assert float(loss) < 0.9 * shrunk.steps[0].loss_merged
+
+
+def test_a_copied_channel_is_the_pair_that_shrinking_merges_and_costs_nothing() -> None:
+    module = lenet()
+    targets = module(IMAGES).detach().numpy()
+    model, parameters = ss.from_torch(module, IMAGES[:4])
+    grown = ss.expand(model, parameters, copies={(2, 1): 2}, inputs=IMAGES.numpy())
+    problem = ss.Problem(grown.network, ss.Data(IMAGES.numpy(), targets))
+    shrunk = ss.shrink(problem, grown.parameters, widths={2: 3}, settings=ss.ShrinkSettings(candidates=1, finish=5))
+    assert (shrunk.steps[0].members, shrunk.loss < 1e-25) == (((1,), (3,)), True)
+
+
+def test_what_cannot_be_shrunk_is_refused_with_the_reason() -> None:
+    model, parameters = ss.from_torch(encoder(), VECTORS[:4])
+    problem = ss.Problem(model, ss.Data(VECTORS.numpy(), np.zeros((20, 2))))
+    heads = next(k for k, units in model.layers.items() if "heads" in units.facts.name)
+    with pytest.raises(NeuronsError, match="fused array cannot be added or removed"):
+        ss.shrink(problem, parameters, widths={heads: 1})
+    normed = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2)).double().eval()
+    x = torch.randn(9, 3).double()
+    model, parameters = ss.from_torch(normed, x)
+    with pytest.raises(SettingsError, match=r"cannot change .*\(a norm over them\)"):
+        ss.shrink(ss.Problem(model, ss.Data(x.numpy(), np.zeros((9, 2)))), parameters, widths={1: 3})
+    model, parameters = ss.from_torch(lenet(), IMAGES[:4])
+    problem = ss.Problem(model, ss.Data(IMAGES.numpy(), np.zeros((20, 2))))
+    with pytest.raises(NeuronsError, match="statistics='folded'"):
+        ss.shrink(problem, parameters, widths={1: 1})
+    with pytest.raises(NeuronsError, match="no such layer"):
+        ss.shrink(problem, parameters, widths={"conv9": 1})
+    with pytest.raises(SettingsError, match="layer 3 cannot be merged"):
+        ss.shrink(problem, parameters, widths={3: 0})

@@ -51,7 +51,7 @@ def certify(
     data
         digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
     loss
-        mse, normalised or cross-entropy, for --net alone; by default as in saddlescope path.
+        mse, normalised, cross-entropy or binary-cross-entropy, for --net alone; by default as in saddlescope path.
     target
         data, or network, for --net alone; by default as in saddlescope path.
     activation

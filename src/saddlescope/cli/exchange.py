@@ -63,7 +63,7 @@ def exchange(
     weights
         A file of weights for your own code: safetensors, the index of several, or a state dict of torch.save.
     loss
-        mse, normalised or cross-entropy; by default as in saddlescope path.
+        mse, normalised, cross-entropy or binary-cross-entropy; by default as in saddlescope path.
     target
         data, or network: regress on the network's own outputs; by default as in saddlescope path.
     activation

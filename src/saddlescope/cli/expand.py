@@ -1,12 +1,14 @@
 """saddlescope expand: a wider network with the same function, by copies and zero-type neurons."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saddlescope.cli.console import show_versions
+from saddlescope.cli.models import by_number, open_model, shapes_lines, write_resized
 from saddlescope.cli.options import array_size, free_file, one_of, print_json, say, seed_of
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
@@ -15,12 +17,16 @@ from saddlescope.errors import SettingsError
 if TYPE_CHECKING:
     from saddlescope.workflows.escaped import Escape, GrownUnit, Offer
 
+SAME = 1e-6
+"""Difference of the outputs, relative to the largest, that is rounding."""
+
 
 def expand(
     net: Path,
     *,
     data: str,
     out: Path,
+    weights: Path | None = None,
     widths: str | None = None,
     copies: str | None = None,
     zero_type: str | None = None,
@@ -52,13 +58,18 @@ def expand(
     Parameters
     ----------
     net
-        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...
+        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...; or your own code, FILE.py:function or
+        package.module:function, as for saddlescope symmetries.
     data
         digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
     out
-        The safetensors file to write.
+        The safetensors file to write: of your own code under its own names, for a model built with the shapes that the
+        command tells.
+    weights
+        A file of weights for your own code: safetensors, the index of several, or a state dict of torch.save.
     widths
-        Layer:width pairs such as 1:30,2:28; layers count hidden layers from 1. What is missing is filled with copies.
+        Layer:width pairs such as 1:30,2:28; layers count hidden layers from 1, and of your own code also have names.
+        What is missing is filled with copies.
     copies
         Layer:neuron=number such as 1:0=3: neuron 0 of layer 1 is to stand 3 times. Neurons count from 0.
     zero_type
@@ -98,8 +109,7 @@ def expand(
         raise SettingsError(
             "nothing to expand", name="widths", value=None, expected="--widths, --copies or --zero-type"
         )
-    for number in (*wide.values(), *(size for sizes in groups.values() for size in sizes), *times.values()):
-        array_size(number, "neurons")
+    _require_sizes(wide.values(), *groups.values(), *(each.values() for each in times.values()))
     one_of(shares, "shares", ("equal", "random"))
     seed_of(seed)
     free_file(out, overwrite=overwrite, by="expand")
@@ -110,7 +120,8 @@ def expand(
         "norm-barrier": norm_barrier or None,
     }
     if escape:
-        _refuse({"copies": copies, "zero-type": zero_type, "shares": None if shares == "equal" else shares}, "with")
+        others = {"copies": copies, "zero-type": zero_type, "shares": None if shares == "equal" else shares}
+        _refuse({"weights": weights, **others}, "with")
         words: dict[str, Any] = {"loss": loss, "target": target, "activation": activation}
         words |= {"weight_decay": weight_decay, "norm_barrier": norm_barrier}
         found = _escape(net, data, words, wide, seed, quiet=quiet or json, verbose=verbose)
@@ -122,6 +133,7 @@ def expand(
         data,
         out,
         {"widths": wide, "copies": times, "zero_type": groups, "shares": shares, "seed": seed},
+        weights=weights,
         activation=activation,
         overwrite=overwrite,
         json=json,
@@ -136,6 +148,7 @@ def _alike(
     out: Path,
     choices: dict[str, Any],
     *,
+    weights: Path | None,
     activation: str | None,
     overwrite: bool,
     json: bool,
@@ -144,28 +157,30 @@ def _alike(
 ) -> int:
     """Expand at equal function, write the wide network and say how far its outputs are; return the exit code."""
     from saddlescope.data.sources import load_data
-    from saddlescope.data.weights import load_weights, save_weights
     from saddlescope.resize.expand import expand as run
 
     rows = load_data(data)
-    inputs = rows.inputs
-    network, parameters = load_weights(net, activation=activation, data=rows)
-    found = run(network, parameters, inputs=inputs, **choices)
-    notes = {"written by": "saddlescope expand"}
-    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
+    opened = open_model(str(net), weights=weights, activation=activation, data=rows, statistics="folded")
+    copied = by_number(opened.model, choices["copies"])
+    numbered = {name: by_number(opened.model, choices[name]) for name in ("widths", "zero_type")}
+    times = {(layer, neuron): number for layer, each in copied.items() for neuron, number in each.items()}
+    found = run(opened.model, opened.parameters, inputs=rows.inputs, **{**choices, **numbered, "copies": times})
+    _require_same(found.max_output_deviation, found.output_scale)
+    shapes = write_resized(out, net, opened, found, command="expand", overwrite=overwrite)
     if json:
         print_json(
             {
                 "widths": list(found.widths),
                 "max_output_deviation": found.max_output_deviation,
                 "output_scale": found.output_scale,
+                "shapes": shapes,
                 "neurons": [asdict(origin) for origin in found.origins],
                 "out": str(out),
             }
         )
     say(
         f"widths {','.join(map(str, found.widths))}: outputs differ by at most {found.max_output_deviation:.1e} of "
-        f"{found.output_scale:.3g} on {len(inputs)} samples",
+        f"{found.output_scale:.3g} on {len(rows.inputs)} samples",
         quiet=quiet or json,
     )
     if choices["shares"] == "equal" and any(origin.kind == "copy" for origin in found.origins):
@@ -174,9 +189,31 @@ def _alike(
             "--shares random parts them",
             quiet=quiet or json,
         )
-    say(f"written to {out}", quiet=quiet or json)
+    for line in (*shapes_lines(shapes, opened), f"written to {out}"):
+        say(line, quiet=quiet or json)
     show_versions(quiet=quiet or json, verbose=verbose)
     return 0
+
+
+def _require_sizes(*numbers: Iterable[int]) -> None:
+    for number in chain.from_iterable(numbers):
+        array_size(number, "neurons")
+
+
+def _require_same(deviation: float, scale: float) -> None:
+    """Refuse to write a network that computes something else: units found at an example that says nothing of them.
+
+    Raises:
+        SettingsError: see above.
+    """
+    if not deviation <= SAME * scale:
+        raise SettingsError(
+            "the wide model computes something else than the model, so that nothing is written",
+            name="difference of outputs",
+            value=f"{deviation:.1e} of {scale:.3g}",
+            expected="rounding",
+            advice="Give an example of real or random inputs: units are found and tried at it, and zeros say nothing",
+        )
 
 
 def _refuse(words: Mapping[str, object], how: str) -> None:
@@ -191,7 +228,7 @@ def _refuse(words: Mapping[str, object], how: str) -> None:
 
 
 def _escape(
-    net: Path, data: str, words: dict[str, Any], widths: dict[int, int], seed: int, *, quiet: bool, verbose: bool
+    net: Path, data: str, words: dict[str, Any], widths: dict[str, int], seed: int, *, quiet: bool, verbose: bool
 ) -> "Escape":
     if words["loss"] is not None:
         one_of(words["loss"], "loss", tuple(LOSSES))
@@ -206,7 +243,7 @@ def _escape(
         raise SettingsError("expand grows networks in files", name="net", value=net, expected="a safetensors file")
     problem, parameters, _ = problem_of(net, data, **words)
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
-        return grow(problem, parameters, dict(widths.items()), escape=True, seed=seed, progress=progress)
+        return grow(problem, parameters, {**by_number(problem.network, widths)}, escape=True, seed=seed, progress=progress)
 
 
 def _hand_out(found: "Escape", net: Path, out: Path, *, overwrite: bool, json: bool, quiet: bool, verbose: bool) -> int:
@@ -274,44 +311,48 @@ def _offer_json(offer: "Offer | None") -> dict[str, Any] | None:
     return {"source": offer.source, **finite}
 
 
-def _pairs(word: str | None, what: str, example: str) -> list[tuple[int, int]]:
-    """Return the pairs of whole numbers of a word such as ``1:30,2:28``.
+def _pairs(word: str | None, what: str, example: str) -> list[tuple[str, int]]:
+    """Return the pairs of a layer and a whole number of a word such as ``1:30,conv2:28``.
 
     Raises:
         SettingsError: a part is no such pair.
     """
     try:
-        parts = [] if word is None else [part.split(":") for part in word.split(",")]
-        return [(int(first), int(second)) for first, second in parts]
+        parts = [] if word is None else [part.rpartition(":") for part in word.split(",")]
+        if not all(layer and ":" not in layer for layer, _, _ in parts):
+            raise ValueError
+        return [(layer, int(number)) for layer, _, number in parts]
     except ValueError as error:
         raise SettingsError(
             f"not a list of layer:number for {what}", name=what, value=word, expected=f"such as {example}"
         ) from error
 
 
-def _groups(zero_type: str | None) -> dict[int, list[int]]:
-    groups: dict[int, list[int]] = {}
+def _groups(zero_type: str | None) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
     for layer, size in _pairs(zero_type, "zero-type", "1:2,1:1"):
         groups.setdefault(layer, []).append(size)
     return groups
 
 
-def _copies(word: str | None) -> dict[tuple[int, int], int]:
-    """Return how often neurons are to stand, of a word such as ``1:0=3,2:4=2``.
+def _copies(word: str | None) -> dict[str, dict[int, int]]:
+    """Return by layer how often neurons are to stand, of a word such as ``1:0=3,2:4=2``.
 
     Raises:
         SettingsError: a part is not of this form, or a neuron is named twice.
     """
     form = {"name": "copies", "value": word, "expected": "layer:neuron=number, such as 1:0=3"}
-    found: dict[tuple[int, int], int] = {}
+    found: dict[str, dict[int, int]] = {}
     for part in [] if word is None else word.split(","):
         place, equals, number = part.partition("=")
-        layer, colon, neuron = place.partition(":")
+        layer, colon, neuron = place.rpartition(":")
         try:
-            key, value = (int(layer), int(neuron)), int(number)
+            unit, times = int(neuron), int(number)
         except ValueError as error:
             raise SettingsError("not a list of copies", **form) from error
-        if not (equals and colon) or key in found:
+        if not (layer and colon and equals):
+            raise SettingsError("not a list of copies", **form)
+        if unit in found.setdefault(layer, {}):
             raise SettingsError("a neuron is named twice", **form)
-        found[key] = value
+        found[layer][unit] = times
     return found

@@ -32,6 +32,7 @@ class Opened:
         notes: words of the file that the weights come from.
         words: what a record keeps of where the model comes from.
         searched: whether the model's own symmetries were found at these parameters.
+        module: the PyTorch module of the user's own, where there is one.
     """
 
     model: Any
@@ -41,6 +42,7 @@ class Opened:
     notes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     words: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     searched: bool = False
+    module: Any = None
 
 
 def open_model(
@@ -124,7 +126,7 @@ def _torch(
     model, parameters = from_torch(module, example, statistics=statistics)  # type: ignore[arg-type]
     if statistics == "folded" and any(name.endswith("running_var") for name in module.state_dict()):
         words = {**words, "statistics": statistics}
-    return Opened(model, parameters, _arrays(example), words=words, searched=True)
+    return Opened(model, parameters, _arrays(example), words=words, searched=True, module=module)
 
 
 def _arrays(example: Any) -> tuple[np.ndarray, ...]:
@@ -174,11 +176,11 @@ def _plain(path: Path, activation: str | None, data: Any, example: Any) -> Opene
 
 
 def _stored(path: Path) -> dict[str, np.ndarray]:
-    """Return the names in a file; the arrays are not looked at."""
+    """Return the names in a file, with shapes; the arrays are not looked at."""
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
-        return dict.fromkeys(file.keys(), np.empty(0))
+        return {name: np.broadcast_to(0.0, file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def _drawn(model: Any) -> np.ndarray:
@@ -259,3 +261,64 @@ def layer_number(model: Any, word: str) -> int:
     if not hasattr(model, "symmetry"):
         raise SettingsError("not a hidden layer's number", name="layer", value=word, expected="a whole number from 1")
     return int(model.symmetry(word).layer)
+
+
+def by_number(model: Any, values: Mapping[str, Any]) -> dict[int, Any]:
+    """Return values by layer's number, of values by number or name.
+
+    Raises:
+        NeuronsError: the model has no such layer.
+        SettingsError: a layer that is named twice, or a name for a network whose layers have only numbers.
+    """
+    found: dict[int, Any] = {}
+    for word, value in values.items():
+        number = layer_number(model, word)
+        if number in found:
+            raise SettingsError("a layer is named twice", name="layer", value=word, expected="each layer once")
+        found[number] = value
+    return found
+
+
+def write_resized(out: Path, net: Path, opened: Opened, found: Any, *, command: str, overwrite: bool) -> dict[str, Any]:
+    """Write a resized model's weights under the user's names, and return the new shapes of arrays that changed.
+
+    Of a PyTorch module the file holds all that a module built with the new shapes loads, in double precision.
+
+    Args:
+        out: the safetensors file.
+        net: the word that named the model.
+        opened: the model that was resized.
+        found: the result: ``network`` and ``parameters``.
+        command: the command that writes.
+        overwrite: replace the file if it exists.
+    """
+    from saddlescope.data.weights import save_arrays, save_weights
+
+    given = opened.parameters
+    shapes = {opened.names.get(n, n): v.shape for n, v in found.parameters.items() if v.shape != given[n].shape}
+    notes = {"written by": f"saddlescope {command}"}
+    if opened.names:
+        save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
+        return shapes
+    arrays = found.parameters
+    if opened.module is not None:
+        from saddlescope.models.to_torch import resized_state
+
+        opened.module.double()  # rounding to the module's own type is left to whoever loads the file
+        statistics = opened.words.get("statistics", "kept")
+        state = resized_state(found.parameters, found.network.fixed, opened.module, statistics=statistics)  # type: ignore[arg-type]
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    save_arrays(out, arrays, overwrite=overwrite, notes={**notes, "weights of": str(net)})
+    return shapes
+
+
+def shapes_lines(shapes: Mapping[str, tuple[int, ...]], opened: Opened) -> list[str]:
+    """Return what people are told of arrays that changed: the shapes that the user's own code is to be built with."""
+    if opened.names or not shapes:
+        return []
+    lines = [f"build your model with {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"]
+    if opened.words.get("statistics") == "folded":
+        lines.append(
+            "batch norm: channels that were resized have running statistics 0 and 1, in weight and bias instead"
+        )
+    return lines

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlescope.cli.models import layer_number, open_model
+from saddlescope.cli.models import Opened, layer_number, open_model
 from saddlescope.cli.options import free_file, one_of, pair_of, print_json, say, short_name
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
@@ -76,7 +76,8 @@ def path(
     max_iterations
         Most iterations of one correction.
     loss
-        mse, normalised or cross-entropy; by default mse, and normalised for target network.
+        mse, normalised, cross-entropy or binary-cross-entropy (on logits, targets 0 to 1); by default mse, and
+        normalised for target network.
     target
         data, or network: regress on the network's own outputs, so that the start is an exact minimum ([B19] Fig. 3).
         By default data when the data hold targets, network when they hold labels only.
@@ -169,6 +170,27 @@ def problem_of(
     Raises:
         SaddlescopeError: a file that cannot be used, or words that do not fit together.
     """
+    words = {"loss": loss, "target": target, "weight_decay": weight_decay, "norm_barrier": norm_barrier}
+    problem, opened, own = opened_problem(net, data, activation=activation, weights=weights, **words)  # type: ignore[arg-type]
+    return problem, opened.parameters, own
+
+
+def opened_problem(
+    net: Path,
+    data: str,
+    *,
+    loss: str | None,
+    target: str | None,
+    activation: str | None,
+    weight_decay: float,
+    norm_barrier: float,
+    weights: Path | None = None,
+) -> "tuple[Problem, Opened, dict[str, object]]":
+    """Return the problem that the words describe, the model as it was opened, and the words for a record.
+
+    Raises:
+        SaddlescopeError: a file that cannot be used, or words that do not fit together.
+    """
     from saddlescope.data.sources import load_data
     from saddlescope.data.weights import stated_accuracy
 
@@ -188,7 +210,7 @@ def problem_of(
         accuracy=stated_accuracy(notes),
     )
     told = {name: notes[key] for name, key in (("seed", "seed"), ("trained by", "command")) if key in notes}
-    return problem, parameters, {**opened.words, "data": data, **words, **told}
+    return problem, opened, {**opened.words, "data": data, **words, **told}
 
 
 def problem_on(
@@ -211,13 +233,15 @@ def problem_on(
     from saddlescope.data.data import teacher_data
     from saddlescope.problem.problem import Problem
 
-    own = target == "network" or (target is None and rows.targets is None and loss != "cross-entropy")
-    if own and loss == "cross-entropy":
-        raise SettingsError("cross-entropy needs the data's labels", name="target", value=target, expected="data")
+    likely = loss in ("cross-entropy", "binary-cross-entropy")
+    own = target == "network" or (target is None and rows.targets is None and not likely)
+    if own and likely:
+        raise SettingsError(f"{loss} needs the data's labels", name="target", value=target, expected="data")
     given = rows
     if own:
         rows = teacher_data(network, parameters, rows.inputs, labels=rows.labels, name=f"{rows.name}, own outputs")
     chosen = LOSSES[loss] if loss else ("normalised" if own else "mse")
     problem = Problem(network, rows, loss=chosen, weight_decay=weight_decay, norm_barrier=norm_barrier)
-    why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=not own)
+    squares = not own and not likely  # only such a loss compares outputs with targets as they are
+    why = doubt(network, parameters, given, accuracy=accuracy, weight_decay=weight_decay, targets=squares)
     return problem, {"target": "network" if own else "data", **({} if why is None else {"doubt": why})}

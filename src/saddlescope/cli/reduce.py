@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saddlescope.cli.console import show_versions
+from saddlescope.cli.models import open_model, shapes_lines, write_resized
 from saddlescope.cli.options import free_file, print_json, say
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def reduce(
     *,
     data: str,
     out: Path,
+    weights: Path | None = None,
     tolerance: float = 1e-9,
     drop_dead: bool = False,
     activation: str | None = None,
@@ -38,11 +40,15 @@ def reduce(
     Parameters
     ----------
     net
-        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...
+        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...; or your own code, FILE.py:function or
+        package.module:function, as for saddlescope symmetries.
     data
         digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
     out
-        The safetensors file to write.
+        The safetensors file to write: of your own code under its own names, for a model built with the shapes that the
+        command tells.
+    weights
+        A file of weights for your own code: safetensors, the index of several, or a state dict of torch.save.
     tolerance
         Most that an output may change, relative to its largest value on the data; up to the same relative distance
         vectors are tried as equal, or as zero.
@@ -62,19 +68,17 @@ def reduce(
     free_file(out, overwrite=overwrite, by="reduce")
 
     from saddlescope.data.sources import load_data
-    from saddlescope.data.weights import load_weights, save_weights
     from saddlescope.resize.reduce import reduce as run
 
     rows = load_data(data)
-    inputs = rows.inputs
-    network, parameters = load_weights(net, activation=activation, data=rows)
-    found = run(network, parameters, inputs, tolerance=tolerance, drop_dead=drop_dead)
-    notes = {"written by": "saddlescope reduce"}
-    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
+    opened = open_model(str(net), weights=weights, activation=activation, data=rows, statistics="folded")
+    found = run(opened.model, opened.parameters, rows.inputs, tolerance=tolerance, drop_dead=drop_dead)
+    shapes = write_resized(out, net, opened, found, command="reduce", overwrite=overwrite)
     if json:
         print_json(
             {
                 "widths": list(found.widths),
+                "shapes": shapes,
                 "max_output_deviation": found.max_output_deviation,
                 "output_scale": found.output_scale,
                 "output_loss": found.output_loss,
@@ -87,9 +91,8 @@ def reduce(
                 "out": str(out),
             }
         )
-    for line in _lines(found, len(inputs)):
+    for line in (*_lines(found, len(rows.inputs)), *shapes_lines(shapes, opened), f"written to {out}"):
         say(line, quiet=quiet or json)
-    say(f"written to {out}", quiet=quiet or json)
     show_versions(quiet=quiet or json, verbose=verbose)
     return 1 if found.undecided else 0
 

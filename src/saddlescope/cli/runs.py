@@ -4,6 +4,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from saddlescope.cli.path import problem_of
+from saddlescope.cli.train import LOSSES
 from saddlescope.errors import RecordError
 from saddlescope.models.own_code import is_code
 from saddlescope.records.schema import plain
@@ -43,7 +44,7 @@ def problem_of_run(
     if missing:
         raise RecordError("this run does not say what it is of", name="fields", value=", ".join(missing))
     loss = str(words["loss"]).replace("_", "-")
-    if loss not in ("mse", "normalised", "cross-entropy"):
+    if loss not in LOSSES:
         raise RecordError("this run used a loss of its user's own", name="loss", value=loss, expected="a named loss")
     problem, parameters, _ = problem_of(
         named,

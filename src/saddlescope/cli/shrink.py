@@ -4,8 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saddlescope.cli.models import by_number, shapes_lines, write_resized
 from saddlescope.cli.options import free_file, one_of, print_json, say
-from saddlescope.cli.path import problem_of
+from saddlescope.cli.path import opened_problem
 from saddlescope.cli.progress import progress_bar
 from saddlescope.cli.train import LOSSES
 from saddlescope.errors import SettingsError
@@ -20,6 +21,7 @@ def shrink(
     *,
     data: str,
     out: Path,
+    weights: Path | None = None,
     widths: str | None = None,
     max_loss: float | None = None,
     candidates: int | None = None,
@@ -47,13 +49,17 @@ def shrink(
     Parameters
     ----------
     net
-        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...
+        A safetensors file: 0.weight, 0.bias, 2.weight, ... or fc1.weight, ...; or your own code, FILE.py:function or
+        package.module:function, as for saddlescope symmetries.
     data
         digits, toy, mnist, mnist-test, a .npz or .csv file, x.npy,y.npy, or a folder of IDX files.
     out
-        The safetensors file to write.
+        The safetensors file to write: of your own code under its own names, for a model built with the shapes that the
+        command tells.
+    weights
+        A file of weights for your own code: safetensors, the index of several, or a state dict of torch.save.
     widths
-        Wanted width by hidden layer, such as 1:12 or 1:12,2:8; layers counted from 1.
+        Wanted width by hidden layer, such as 1:12 or 1:12,2:8; layers counted from 1, of your own code also by name.
     max_loss
         Merge only as long as the settled loss stays within this; without --widths, in every layer.
     candidates
@@ -67,7 +73,8 @@ def shrink(
     tolerance
         Gradient norm to reach; by default 1e-10, for large networks relative to the gradient right after merging.
     loss
-        mse, normalised or cross-entropy; by default mse, and normalised for target network.
+        mse, normalised, cross-entropy or binary-cross-entropy (on logits, targets 0 to 1); by default mse, and
+        normalised for target network.
     target
         data, or network: regress on the network's own outputs. By default data when the data hold targets, network
         when they hold labels only.
@@ -86,7 +93,7 @@ def shrink(
     verbose
         Print also what the answer rests on: settings, versions, every step.
     """
-    wanted = None if widths is None else widths_of(widths)
+    named = None if widths is None else widths_of(widths)
     if loss is not None:
         one_of(loss, "loss", tuple(LOSSES))
     if target is not None:
@@ -94,7 +101,6 @@ def shrink(
     free_file(out, overwrite=overwrite, by="shrink")
 
     from saddlescope.cli.console import show
-    from saddlescope.data.weights import save_weights
     from saddlescope.models.sizes import layer_sizes
     from saddlescope.records.schema import plain
     from saddlescope.workflows.shrink import shrink as run
@@ -103,13 +109,12 @@ def shrink(
     settings = ShrinkSettings(
         candidates=candidates, screen=screen, max_iterations=max_iterations, finish=finish, tolerance=tolerance
     )
-    problem, parameters, own = problem_of(
-        net, data, loss=loss, target=target, activation=activation, weight_decay=weight_decay, norm_barrier=norm_barrier
-    )
+    words = {"loss": loss, "target": target, "weight_decay": weight_decay, "norm_barrier": norm_barrier}
+    problem, opened, own = opened_problem(net, data, activation=activation, weights=weights, **words)
+    wanted = None if named is None else by_number(problem.network, named)
     with progress_bar(quiet=quiet or json, verbose=verbose) as progress:
-        found = run(problem, parameters, widths=wanted, max_loss=max_loss, settings=settings, progress=progress)
-    notes = {"written by": "saddlescope shrink"}
-    save_weights(out, found.network, found.parameters, overwrite=overwrite, like=net, notes=notes)
+        found = run(problem, opened.parameters, widths=wanted, max_loss=max_loss, settings=settings, progress=progress)
+    shapes = write_resized(out, net, opened, found, command="shrink", overwrite=overwrite)
 
     if json:
         kept = ("loss_start", "gradient_norm_start", "accuracy_start", "loss", "gradient_norm", "accuracy", "reached")
@@ -117,6 +122,7 @@ def shrink(
         document |= {"ending": found.ending, "advice": found.ending.advice, "reasons": found.reasons}
         document |= {
             "widths": layer_sizes(found.network),
+            "shapes": shapes,
             "members": found.members,
             "steps": [asdict(s) for s in found.steps],
         }
@@ -125,6 +131,8 @@ def shrink(
         )
     if "doubt" in own:
         say(f"warning: {own['doubt']}", quiet=quiet or json)
+    for line in shapes_lines(shapes, opened):
+        say(line, quiet=quiet or json)
     show(_told(found, out), quiet=quiet or json, verbose=verbose)
     return 0 if found.reached else 1
 
@@ -155,21 +163,18 @@ def _line(step: "ShrinkStep") -> str:
     )
 
 
-def widths_of(word: str) -> dict[int, int]:
-    """Return the widths of a word such as ``1:12,2:8``.
+def widths_of(word: str) -> dict[str, int]:
+    """Return the widths of a word such as ``1:12,conv2:8``, by layer.
 
     Raises:
         SettingsError: a part that is not layer:width, or a layer named twice.
     """
-    found: dict[int, int] = {}
+    found: dict[str, int] = {}
     for part in word.split(","):
-        try:
-            layer, width = (int(number) for number in part.split(":"))
-        except ValueError:
-            layer, width = -1, -1
-        if layer < 0 or layer in found:
+        layer, _, width = part.rpartition(":")
+        if not layer or layer in found or layer.startswith("-") or not width.lstrip("-").isdecimal():
             raise SettingsError("not widths by layer", name="widths", value=word, expected="such as 1:12, or 1:12,2:8")
-        found[layer] = width
+        found[layer] = int(width)
     return found
 
 

@@ -5,7 +5,12 @@ from pathlib import Path
 from saddlescope.cli.options import command_line, free_file, numbers, one_of, print_json, seed_of
 from saddlescope.cli.progress import progress_bar
 
-LOSSES = {"mse": "mse", "normalised": "normalised", "cross-entropy": "cross_entropy"}
+LOSSES = {
+    "mse": "mse",
+    "normalised": "normalised",
+    "cross-entropy": "cross_entropy",
+    "binary-cross-entropy": "binary_cross_entropy",
+}
 
 
 def train(
@@ -48,7 +53,8 @@ def train(
     seed
         Seed of the initial weights.
     loss
-        mse, normalised or cross-entropy; by default mse for targets and cross-entropy for labels.
+        mse, normalised, cross-entropy or binary-cross-entropy; by default mse for targets and cross-entropy for
+        labels.
     adam_steps
         Number of Adam steps.
     learning_rate

@@ -11,6 +11,9 @@ from saddlescope.errors import WeightsError
 LAYERS = "layers"
 """Where the metadata say the layers' names in the order of computation, parted by commas."""
 
+MOST_STEPS = 20_000
+"""Layers tried in search of an order by shapes."""
+
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>[0-9]{1,9})")
 _DIMENSIONS = {"weight": 2, "bias": 1}
 
@@ -74,13 +77,18 @@ def _not_plain(path: Path, what: str, name: str, shape: tuple[int, ...]) -> Weig
         name="array",
         value=f"{name} {tuple(shape)}",
         expected="N.weight (out, in) and N.bias (out,)",
+        advice="Other models: name the code that builds it, FILE.py:function, and this file with --weights"
+        if what
+        else None,
     )
 
 
 def layer_names(
     arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], path: Path, given: Sequence[str] | None
 ) -> list[str]:
-    """Return the layers' names in the order of computation: as given, as the metadata say, or by their numbers.
+    """Return the layers' names in the order of computation: as given, as the metadata say, by number, or by shape.
+
+    Names that are no prefix and a number have an order where only one lets each layer read what the one before sends.
 
     Raises:
         WeightsError: names that have no one order, or other ones than given.
@@ -97,8 +105,12 @@ def layer_names(
     matches = {name: _NUMBERED.fullmatch(name) for name in present}
     stems = {match["stem"] if match else None for match in matches.values()}
     if None in stems or len(stems) > 1:
+        fitting = _orders({name: np.shape(arrays[f"{name}.weight"]) for name in present if f"{name}.weight" in arrays})
+        if len(fitting) == 1 and len(fitting[0]) == len(present) > 1:
+            return fitting[0]
         raise WeightsError(
-            f"the layers of {path.name} have names of more than one kind, so their order is open",
+            f"the layers of {path.name} have names of more than one kind and shapes of "
+            f"{'no' if not fitting else 'more than one'} order, so their order is open",
             name="names",
             value=", ".join(present),
             expected="one prefix and numbers",
@@ -109,3 +121,27 @@ def layer_names(
     if len(set(numbers.values())) < len(numbers):
         raise WeightsError("two arrays for one place", name="names", value=order, expected="each number once")
     return order
+
+
+def _orders(shapes: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
+    """Return the orders of dense layers (out, in) in which each reads as many as the one before sends; two at most.
+
+    A search that takes too long is taken for one that found two.
+    """
+    found: list[list[str]] = []
+    steps = 0
+
+    def follow(order: list[str]) -> None:
+        nonlocal steps
+        steps += 1
+        if len(found) > 1 or steps > MOST_STEPS:
+            return
+        if len(order) == len(shapes):
+            found.append(order)
+        for name, shape in shapes.items():
+            if name not in order and (not order or shape[1] == shapes[order[-1]][0]):
+                follow([*order, name])
+
+    if all(len(shape) == 2 for shape in shapes.values()):
+        follow([])
+    return found if steps <= MOST_STEPS else [[], []]

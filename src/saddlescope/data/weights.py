@@ -77,6 +77,23 @@ def save_weights(
     write_file(path, _same_bytes(save(arrays, metadata)), "the file of weights")
 
 
+def save_arrays(
+    path: str | Path, arrays: Parameters, *, overwrite: bool = False, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write arrays of any model to a safetensors file under their names; the values stay as they are.
+
+    Raises:
+        RecordExistsError: the file exists and ``overwrite`` is False.
+        StorageError: the disk refuses.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not overwrite:
+        raise RecordExistsError("the output exists", name="file", value=path, advice="Use another name, or --overwrite")
+    words = {key: value.encode("utf-8", "backslashreplace").decode("utf-8") for key, value in (notes or {}).items()}
+    own = {name: np.array(value, order="C") for name, value in arrays.items()}  # contiguous; a scalar stays one
+    write_file(path, _same_bytes(save(own, {**words, "format": "pt"})), "the file of weights")
+
+
 def weights_notes(path: str | Path) -> dict[str, str]:
     """Return the words of a safetensors file's metadata; none where the file has none.
 
@@ -125,7 +142,8 @@ def load_weights(
         activation: needed when the metadata do not say it, and there is a hidden layer; must agree when they do. One
             name for all hidden layers, or one for each, parted by commas: ``relu,tanh``. Never guessed.
         layers: the layers' names in the order of computation, such as ``("fc1", "fc2", "out")``, where they are no
-            prefix and a number; the metadata may say them under ``layers``, parted by commas. Never guessed.
+            prefix and a number and their shapes allow more than one order; the metadata may say them under ``layers``,
+            parted by commas. Never guessed.
         data: where these hold ``outputs``, the network is compared with them.
 
     Returns:

@@ -107,16 +107,22 @@ def _rebuilder(module: Any, tensors: Sequence[Any]) -> Callable[[Mapping[str, np
     """
 
     def rebuild(arrays: Mapping[str, np.ndarray]) -> Callable[..., Array]:
-        torch, other = torch_library(), copy.deepcopy(module)
-        for name, value in (*other.named_parameters(), *other.named_buffers()):
-            if name in arrays and tuple(value.shape) != arrays[name].shape:
-                path, _, last = name.rpartition(".")
-                tensor = torch.as_tensor(arrays[name]).to(value.dtype)
-                trained = torch.nn.Parameter(tensor, value.requires_grad)
-                setattr(other.get_submodule(path), last, trained if isinstance(value, torch.nn.Parameter) else tensor)
+        other = with_shapes(module, arrays)
         return _converted(other, tensors, reference(other, tensors).numpy())[0]
 
     return rebuild
+
+
+def with_shapes(module: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return a copy of a module that holds arrays of other shapes: those given take the place of its own."""
+    torch, other = torch_library(), copy.deepcopy(module)
+    for name, value in (*other.named_parameters(), *other.named_buffers()):
+        if name in arrays and tuple(value.shape) != arrays[name].shape:
+            path, _, last = name.rpartition(".")
+            tensor = torch.as_tensor(arrays[name]).to(value.dtype)
+            trained = torch.nn.Parameter(tensor, value.requires_grad)
+            setattr(other.get_submodule(path), last, trained if isinstance(value, torch.nn.Parameter) else tensor)
+    return other
 
 
 def fold_statistics(module: Any) -> None:

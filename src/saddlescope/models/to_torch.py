@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from saddlescope.errors import SettingsError, ShapeError
+from saddlescope.models.from_torch import with_shapes
 from saddlescope.models.torch_export import (
     ConversionError,
     fold_norms,
@@ -61,6 +62,35 @@ def to_torch(result: Any, module: Any, *, statistics: Literal["kept", "folded"] 
             _assign(torch, inside, name, value)
     prefix = _prefix(module, inside)
     return {f"{prefix}{name}": value.detach().clone() for name, value in inside.state_dict().items()}
+
+
+def resized_state(
+    parameters: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    module: Any,
+    *,
+    statistics: Literal["kept", "folded"] = "kept",
+) -> dict[str, Any]:
+    """Return a state dict for a module like this one that is built with the parameters' shapes.
+
+    A batch norm whose channels are other in number has statistics 0 and 1 if they were folded, and the statistics that
+    its channels have in common if they were kept; all other buffers are the module's own.
+
+    Args:
+        parameters: trained arrays by the module's names.
+        fixed: arrays of the resized model that are not trained, by the same names.
+        module: as given to `from_torch`; it is not changed.
+        statistics: as given to `from_torch`.
+
+    Returns:
+        Tensors of the module's own types.
+
+    Raises:
+        ShapeError: an array that the module does not have.
+        ConversionError: a folded norm (weight norm, spectral norm) that cannot hold the weights.
+    """
+    arrays = {name: np.asarray(value) for name, value in {**fixed, **parameters}.items()}
+    return to_torch(parameters, with_shapes(unwrapped(module), arrays), statistics=statistics)
 
 
 def _near(own: Mapping[str, Any]) -> str:

@@ -26,6 +26,9 @@ def require_fit(data: Any, loss: Any, outputs: tuple[int, ...]) -> None:
             expected="one axis",
             advice="Give a function (outputs, targets) -> loss of each sample",
         )
+    if loss == "binary_cross_entropy":
+        _require_answers(data, outputs)
+        return
     if data.labels is not None and isinstance(loss, str):  # a user's own loss may take labels of any meaning
         top, low = int(data.labels.max()), int(data.labels.min())
         if low < 0 or top >= outputs[0]:
@@ -48,6 +51,27 @@ def require_fit(data: Any, loss: Any, outputs: tuple[int, ...]) -> None:
                 value=data.targets.shape[1] if single else data.targets.shape[1:],
                 expected=str(outputs[0]),
             )
+
+
+def _require_answers(data: Any, outputs: tuple[int, ...]) -> None:
+    """Refuse data that are no answers between no (0) and yes (1), one for each output."""
+    name, given = ("labels", data.labels[:, None]) if data.targets is None else ("targets", data.targets)
+    if given.shape[1:] != outputs:
+        raise ShapeError(
+            "data and network do not fit",
+            name=f"{name} per sample",
+            value=given.shape[1:],
+            expected=str(outputs),
+            advice="Labels alone are for one output; of several give targets, 0 or 1 for each",
+        )
+    low, high = given.min(), given.max()
+    if low < 0 or high > 1:
+        raise ShapeError(
+            "binary cross entropy needs answers between 0 and 1",
+            name=f"{'smallest' if low < 0 else 'largest'} of {name}",
+            value=low if low < 0 else high,
+            expected="0 (no) to 1 (yes)",
+        )
 
 
 def require_samples(loss: losses.Loss, targets: Array, outputs: tuple[int, ...]) -> None:

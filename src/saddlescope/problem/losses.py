@@ -20,5 +20,18 @@ def cross_entropy(logits: Float[Array, "samples outputs"], labels: Array) -> Arr
     return jax.scipy.special.logsumexp(logits, axis=1) - chosen
 
 
-BY_NAME: dict[str, Loss] = {"mse": squared_error, "normalised": squared_error, "cross_entropy": cross_entropy}
+def binary_cross_entropy(logits: Float[Array, "samples outputs"], targets: Float[Array, "samples outputs"]) -> Array:
+    """Return the negative log-likelihood of independent yes or no answers, mean over outputs, on logits.
+
+    ``log(1 + e^z) - y z``: PyTorch's BCEWithLogitsLoss before its mean over samples. Targets lie in [0, 1].
+    """
+    return jnp.mean(jax.nn.softplus(logits) - targets * logits, axis=1)
+
+
+BY_NAME: dict[str, Loss] = {
+    "mse": squared_error,
+    "normalised": squared_error,
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+}
 """The normalised loss is the squared error too; `Problem` divides it by the mean squared target."""

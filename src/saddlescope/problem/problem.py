@@ -31,10 +31,10 @@ class Problem(eqx.Module):
     """Network + data + loss, as a function of a flat vector of parameters or of a parameter set.
 
     ``loss``: "mse" (mean over samples and outputs), "normalised" (mse / mean squared target, [B19] Fig. 3),
-    "cross_entropy" (logits and labels), or a function (outputs, targets) -> loss of each sample, which is given the
-    labels when the data have no targets. The methods on
-    flat vectors are pure, jittable and want float64; those on parameter sets (`loss_of`, `gradient_of`, `accuracy`)
-    see to it themselves.
+    "cross_entropy" (logits and labels), "binary_cross_entropy" (logits and targets in [0, 1], mean over samples and
+    outputs; or labels 0 and 1 of one output), or a function (outputs, targets) -> loss of each sample, which is given
+    the labels when the data have no targets. The methods on flat vectors are pure, jittable and want float64; those on
+    parameter sets (`loss_of`, `gradient_of`, `accuracy`) see to it themselves.
     """
 
     network: Any = eqx.field(static=True)
@@ -96,6 +96,8 @@ class Problem(eqx.Module):
         place = device_for(samples * network.layout.size, device)
         size = min(samples, int(chunk or chunk_samples(self.sample_bytes, place)))
         wanted = data.labels if loss == "cross_entropy" or data.targets is None else data.targets
+        if loss == "binary_cross_entropy" and data.targets is None:
+            wanted = data.labels[:, None].astype(np.float64)
         self.network, self.loss, self.samples = network, loss, samples
         with float64():
             self.inputs = chunked(inputs, size, place)
@@ -320,5 +322,6 @@ def _accuracy(problem: Problem, theta: Array) -> Scalar:
     outputs = problem.outputs(theta)
     if outputs.ndim != 2:  # no row of outputs for each sample
         return jnp.asarray(jnp.nan)
-    hits = jnp.argmax(outputs, axis=1) == problem.labels
+    single = problem.loss == "binary_cross_entropy" and outputs.shape[1] == 1
+    hits = (outputs[:, 0] > 0 if single else jnp.argmax(outputs, axis=1)) == problem.labels
     return jnp.mean(hits, dtype=jnp.float64)  # of booleans it would be float32

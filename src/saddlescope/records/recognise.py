@@ -15,12 +15,16 @@ FIGURES = {".png": (b"Software\0saddlescope ", b"IEND"), ".pdf": (b"/Creator (sa
            ".svg": (b">saddlescope ", b"</svg>")}  # fmt: skip
 TRAINED = "saddlescope train"
 
+OWN = "weights of"
+"""In the metadata of weights of the user's own code: its name."""
+
 
 def weights(file: Path, command: str) -> str | None:
     """Whether these are whole weights that the command wrote."""
     try:
         notes = weights_notes(file)
-        load_weights(file)
+        if OWN not in notes:  # of the user's own code any arrays may be
+            load_weights(file)
     except SaddlescopeError:
         return "no whole file of weights"
     trained = command == TRAINED and notes.get("command", "").startswith(f"{TRAINED} ")  # of older versions

@@ -226,10 +226,16 @@ class MaskedNetwork:
         return self.problem.network.neurons(layer)
 
     @property
+    def counts(self) -> dict[int, int]:
+        """How many neurons of each layer live, by the layer's number."""
+        every = unit_counts(self.problem.network)
+        return {k: len(self.members[k]) if k in self.members else count for k, count in every.items()}
+
+    @property
     def widths(self) -> tuple[int, ...]:
-        """The numbers of inputs, of each layer's living neurons, and of outputs."""
-        every = layer_sizes(self.problem.network)
-        return tuple(len(self.members[k]) if k in self.members else width for k, width in enumerate(every))
+        """The living neurons of each layer, between the inputs and outputs where these are known (`layer_sizes`)."""
+        every, living = layer_sizes(self.problem.network), tuple(self.counts.values())
+        return living if len(every) == len(living) else (every[0], *living, every[-1])
 
     def dead(self) -> np.ndarray:
         """Return, per entry of the flat vector, whether it belongs to a neuron that was merged away."""

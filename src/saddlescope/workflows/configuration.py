@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from saddlescope.errors import SettingsError
 
-Loss = Literal["mse", "normalised", "cross-entropy"]
+Loss = Literal["mse", "normalised", "cross-entropy", "binary-cross-entropy"]
 
 
 def _in_range(expected: str, holds: Callable[[Any], bool], **words: Any) -> Any:
@@ -149,8 +149,8 @@ def check_study(words: dict[str, Any]) -> Study:
     for name in ("certify", "walk", "report"):
         if getattr(study, name) is not None and study.path is None:
             raise SettingsError("this table works on the runs of [path]", name=name, value="given", expected="[path]")
-    if study.loss == "cross-entropy" and study.target == "network":
-        raise SettingsError("cross-entropy needs the data's labels", name="target", value="network", expected="data")
+    if study.loss in ("cross-entropy", "binary-cross-entropy") and study.target == "network":
+        raise SettingsError(f"{study.loss} needs the data's labels", name="target", value="network", expected="data")
     return study
 
 

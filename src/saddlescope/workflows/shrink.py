@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from saddlescope.arrays import Parameters, require_finite, to_numpy
 from saddlescope.errors import SettingsError
 from saddlescope.models.chain import is_traceable
-from saddlescope.models.contract import unwrapped
-from saddlescope.models.sizes import require_resizable
+from saddlescope.models.contract import exchangeable_layers, layer_number, unwrapped
+from saddlescope.models.sizes import require_resizable, require_resizable_layer, with_units
 from saddlescope.numerics.continuation import Tolerances, settle
 from saddlescope.numerics.newton import DENSE_LIMIT, NON_FINITE, OUTCOMES, Iterate
 from saddlescope.numerics.tangent import Unconstrained
@@ -176,11 +176,13 @@ def _merge_once(
     return after, step
 
 
-def _targets(network: Any, widths: Mapping[int, int] | None, max_loss: float | None) -> dict[int, int]:
-    """Return the width wanted of every layer that may be narrowed.
+def _targets(
+    network: Any, widths: Mapping[int, int] | Mapping[str, int] | None, max_loss: float | None
+) -> dict[int, int]:
+    """Return the width wanted of every layer that may be narrowed, by the layer's number.
 
     Raises:
-        NeuronsError: no such layer.
+        NeuronsError: no such layer, or one whose units differ in what is not trained.
         SettingsError: a width that merging cannot reach, a loss that is no bound, or neither given.
     """
     if max_loss is not None and not 0.0 <= max_loss < np.inf:
@@ -190,14 +192,29 @@ def _targets(network: Any, widths: Mapping[int, int] | None, max_loss: float | N
             "nothing says how far to shrink", name="widths", value=widths, expected="widths by layer, or max_loss"
         )
     if not widths:
-        return dict.fromkeys(network.layers, 1)
-    for layer, width in widths.items():
-        now = network.neurons(layer).count_in(network.layout)
-        if not isinstance(width, int | np.integer) or not 1 <= width <= now:
+        free = [k for k, units in exchangeable_layers(network).items() if units.facts.resizable]
+        if not free:
             raise SettingsError(
-                f"layer {layer} cannot be merged to this width", name="width", value=width, expected=f"1 to {now}"
+                "no layer of this model can be shrunk",
+                name="layers",
+                value=list(network.layers),
+                expected="one or more",
             )
-    return {int(layer): int(width) for layer, width in widths.items()}
+        return dict.fromkeys(free, 1)
+    found: dict[int, int] = {}
+    for layer, width in widths.items():
+        number = layer_number(network, layer) if isinstance(layer, str) else int(layer)
+        now = network.neurons(number).count_in(network.layout)
+        if number in found or not isinstance(width, int | np.integer) or not 1 <= width <= now:
+            twice = ": it is named twice" if number in found else ""
+            raise SettingsError(
+                f"layer {layer} cannot be merged to this width{twice}",
+                name="width",
+                value=width,
+                expected=f"1 to {now}",
+            )
+        found[number] = int(width)
+    return found
 
 
 def _check(settings: ShrinkSettings) -> None:
@@ -215,7 +232,7 @@ def shrink(
     problem: Problem,
     parameters: Any,
     *,
-    widths: Mapping[int, int] | None = None,
+    widths: Mapping[int, int] | Mapping[str, int] | None = None,
     max_loss: float | None = None,
     settings: ShrinkSettings | None = None,
     progress: Progress | None = None,
@@ -228,9 +245,11 @@ def shrink(
     are still too wide. A merge may lower the loss where the start is no minimum; nothing is trained beforehand.
 
     Args:
-        problem: network, data and loss; data of the network's own outputs (`teacher_data`), or labels.
+        problem: network, data and loss; data of the network's own outputs (`teacher_data`), or labels. Any model whose
+            layers can be built with other numbers of units: channels and the units of a transformer's block too.
         parameters: a parameter set, best a minimum of the problem's loss, or what `train` returned.
-        widths: wanted width by hidden layer, layers counted from 1; None: every layer, as far as ``max_loss`` allows.
+        widths: wanted width by hidden layer, layers counted from 1 or by name; None: every layer whose number of units
+            can change, as far as ``max_loss`` allows.
         max_loss: merging ends before the settled loss exceeds this.
         settings: how much work a merge may take.
         progress: called with (merges done, merges wanted, message).
@@ -239,8 +258,9 @@ def shrink(
         The small network with parameters, and every step with its losses and residual; look at ``reached``.
 
     Raises:
-        NeuronsError: no such layer, or one whose units are fused with other arrays.
-        SettingsError: an impossible width, neither widths nor max_loss, or a setting outside its range.
+        NeuronsError: no such layer, or one whose units are fused with other arrays or differ in what is not trained.
+        SettingsError: an impossible width, neither widths nor max_loss, a setting outside its range, or a model whose
+            numbers of units cannot change, with the reason.
         ShapeError: parameters that do not fit the network.
         NonFiniteError: NaN or infinity among the parameters.
 
@@ -256,14 +276,17 @@ def shrink(
     require_finite(parameters, "the starting point")
     first = to_numpy(parameters)
     packed = pack(problem, first, tuple(targets))
-    wanted = sum(packed.widths[layer] - width for layer, width in targets.items())
-    for layer, width in targets.items():
-        if width < packed.widths[layer]:
-            remove(first, packed.neurons(layer), 0)  # refuses arrays that cannot lose a unit, before any work
+    narrower = {layer: width for layer, width in targets.items() if width < packed.counts[layer]}
+    wanted = sum(packed.counts[layer] - width for layer, width in narrower.items())
+    for layer in narrower:
+        remove(first, packed.neurons(layer), 0)  # refuses arrays that cannot lose a unit, before any work
+        require_resizable_layer(problem.network, layer)
+    if narrower:
+        with_units(problem.network, narrower)  # refuses code that has its numbers built in
     steps: list[ShrinkStep] = []
     spent: list[dict[str, int]] = []
     reasons: tuple[str, ...] = ()
-    while wide := tuple(layer for layer, width in targets.items() if packed.widths[layer] > width):
+    while wide := tuple(layer for layer, width in targets.items() if packed.counts[layer] > width):
         packed = unpack(packed) if np.mean(packed.dead()) > 1.0 - PACKED else packed
         merged = _merge_once(packed, wide, settings)
         if merged is None:
