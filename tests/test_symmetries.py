@@ -241,3 +241,19 @@ def test_groups_of_torch_modules(name: str) -> None:
     for entry in expected:
         assert found.count(entry) >= expected.count(entry), found
     assert all(g.verified and g.deviation < 1e-12 for g in model.symmetries)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_an_example_of_one_number_hides_no_weight(value):
+    """Zeros are what an example often is; weights that multiply them would seem to be read, not fed."""
+    generator = np.random.default_rng(3)
+    params = {"in": generator.normal(size=(2, 3)), "bias": generator.normal(size=3)}
+    params["out"] = generator.normal(size=(3, 1))
+
+    def apply(p, x):
+        return jnp.tanh(x @ p["in"] + p["bias"]) @ p["out"]
+
+    model, _ = from_function(apply, params, np.full((4, 2), value))
+    (group,) = model.symmetries
+    assert sorted(place.name for place in group.incoming) == ["bias", "in"]
+    assert [place.name for place in group.outgoing] == ["out"]

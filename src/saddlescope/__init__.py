@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from saddlescope.workflows.widen import expand as expand
     from saddlescope.workflows.widen import grown_moments as grown_moments
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {"counting": "saddlescope.counting", "data": "saddlescope.data"}
 _HOMES = {

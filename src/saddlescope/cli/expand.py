@@ -243,7 +243,9 @@ def _escape(
         raise SettingsError("expand grows networks in files", name="net", value=net, expected="a safetensors file")
     problem, parameters, _ = problem_of(net, data, **words)
     with progress_bar(quiet=quiet, verbose=verbose) as progress:
-        return grow(problem, parameters, {**by_number(problem.network, widths)}, escape=True, seed=seed, progress=progress)
+        return grow(
+            problem, parameters, {**by_number(problem.network, widths)}, escape=True, seed=seed, progress=progress
+        )
 
 
 def _hand_out(found: "Escape", net: Path, out: Path, *, overwrite: bool, json: bool, quiet: bool, verbose: bool) -> int:

@@ -34,7 +34,7 @@ def find_symmetries(
     found, operations = free_groups(function, arrays, *inputs)
     if not found:
         return (), operations
-    own = Trial.of(function, inputs, arrays)
+    own = _own(function, inputs, arrays)
     trials = _trials(own, arrays)
     result: list[Symmetry] = []
     for group in found:
@@ -42,6 +42,20 @@ def find_symmetries(
         if tried.verified:
             result.append(_symmetry(trials, group, tried, fixed, arrays))
     return _numbered(result), operations
+
+
+def _own(function: Callable[..., Any], inputs: tuple[Any, ...], arrays: Mapping[str, Any]) -> Trial:
+    """Return the trial at the user's arrays and example; numbers that are all the same there are drawn instead.
+
+    An example of zeros is enough to build a model, but hides what weights that multiply it do.
+    """
+    generator = np.random.default_rng(0)
+    drawn = tuple(
+        generator.normal(size=rows.shape) if rows.dtype.kind == "f" and rows.size and np.ptp(rows) == 0 else rows
+        for rows in map(np.asarray, inputs)
+    )
+    told = Trial.of(function, drawn, arrays)
+    return told if np.isfinite(told.outputs).all() else Trial.of(function, inputs, arrays)
 
 
 def _trials(own: Trial, arrays: Mapping[str, Any]) -> tuple[Trial, ...]:
