@@ -139,12 +139,16 @@ def test_mistakes_are_one_line_and_nothing_is_written(make: Any, capfd: Any, wor
     assert not Path("big.safetensors").exists()
 
 
-def test_units_found_at_an_example_of_zeros_are_not_written(make: Any, capfd: Any) -> None:
-    """At zeros every kernel does the same, so that wrong units pass; the outputs on the data tell."""
+def test_an_example_of_zeros_serves_as_any_other(make: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At zeros every kernel does the same: units are found at other inputs. What computes something else is refused."""
     parts = "nn.Conv2d(1, 3, 3), nn.Tanh(), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(3, 2)"
     code = f"torch.manual_seed(0)\n    return nn.Sequential({parts}).eval(), torch.zeros(2, 1, 6, 6)"
     Path("zeros.py").write_text(f"import torch\nfrom torch import nn\n\n\ndef net():\n    {code}\n")
-    words = ["zeros.py:net", "--data", "data.npz", "--widths", "1:5", "--out", "big.safetensors"]
-    assert run(["expand", *words]) == 2
+    words = ["zeros.py:net", "--data", "data.npz", "--widths", "1:5"]
+    assert run(["expand", *words, "--out", "big.safetensors", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["max_output_deviation"] <= 1e-13 * told["output_scale"]
+    monkeypatch.setattr("saddlescope.cli.expand.SAME", -1.0)  # as if the outputs were others
+    assert run(["expand", *words, "--out", "other.safetensors"]) == 2
     assert "computes something else" in capfd.readouterr().err
-    assert not Path("big.safetensors").exists()
+    assert not Path("other.safetensors").exists()
