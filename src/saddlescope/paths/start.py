@@ -42,15 +42,17 @@ def start_of(objective: PairObjective, given: Array, x: Array, *, polished: bool
     """Return the record of a start: the point given and the one at which the path begins, in pair coordinates."""
     unit = 1.0 if objective.loss_unit is None else float(objective.loss_unit)
     (loss_given, slope_given), (loss, slope) = (value_and_gradient(objective, at) for at in (given, x))
-    share = float(np.linalg.norm(np.asarray(x) - given)) / max(float(np.linalg.norm(given)), 1e-300)
-    there, here = (np.asarray(theta_of(objective, at)) for at in (x, given))
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused by its name
+        share = float(np.linalg.norm(np.asarray(x) - given)) / max(float(np.linalg.norm(given)), 1e-300)
+        there, here = (np.asarray(theta_of(objective, at)) for at in (x, given))
+        moved = float(np.linalg.norm(there - here))
     return Start(
         polished=polished,
         loss_given=unit * float(loss_given),
         loss=unit * float(loss),
         gradient_norm_given=float(jnp.linalg.norm(slope_given)),
         gradient_norm=float(jnp.linalg.norm(slope)),
-        distance=float(np.linalg.norm(there - here)),
+        distance=moved,
         relative_distance=share,
         another_network=is_another_network(float(loss_given), float(loss), share),
     )
