@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, Scalar
+from jaxtyping import Array, Float, Int, Scalar
 
 from saddlescope.numerics.tangent import Vector
 
@@ -27,18 +27,22 @@ SLOTS, NUMBERS, NUMBERS_ACCELERATOR = 400, 2**23, 2**27
 class LBFGSHistory(NamedTuple):
     """A ring of unit directions s and their images y = H s; pairs whose curvature is not to be trusted are zero."""
 
-    directions: Float32[Array, "slots size"]
-    images: Float32[Array, "slots size"]
+    directions: Float[Array, "slots size"]
+    images: Float[Array, "slots size"]
     curvatures: Float[Array, " slots"]  # s.y, 0 for pairs that are not trusted
     inverse: Float[Array, "slots slots"]  # of the triangle of s_i.y_j, i no younger than j: row and column by slot
     filled: Int[Array, ""]  # pairs ever kept: the ring holds the last of them
 
 
 def empty(size: int) -> LBFGSHistory:
-    """Return a history with nothing in it, for vectors of this size."""
+    """Return a history with nothing in it, for vectors of this size.
+
+    More directions than entries depend on each other, and the triangle's inverse then magnifies rounding: so few
+    entries are kept in double precision, which costs nothing.
+    """
     room = NUMBERS if jax.default_backend() == "cpu" else NUMBERS_ACCELERATOR
     slots = max(1, min(SLOTS, room // size))
-    zero = jnp.zeros((slots, size), jnp.float32)
+    zero = jnp.zeros((slots, size), jnp.float32 if size > slots else jnp.float64)
     return LBFGSHistory(zero, zero, jnp.zeros(slots), jnp.zeros((slots, slots)), jnp.asarray(0))
 
 
@@ -48,7 +52,7 @@ def remember(history: LBFGSHistory, direction: Vector, image: Vector, least: Sca
     s, y = direction / length, image / length
     curvature = s @ y
     trusted = curvature > least
-    s, y = (jnp.where(trusted, v, 0.0).astype(jnp.float32) for v in (s, y))
+    s, y = (jnp.where(trusted, v, 0.0).astype(history.directions.dtype) for v in (s, y))
     own = jnp.where(trusted, 1.0 / jnp.where(trusted, curvature, 1.0), 0.0)
     at = jnp.mod(history.filled, history.curvatures.shape[0])
     rest = history.inverse.at[at].set(0.0).at[:, at].set(0.0)
@@ -64,8 +68,9 @@ def remember(history: LBFGSHistory, direction: Vector, image: Vector, least: Sca
 
 def precondition(history: LBFGSHistory, base: Callable[[Vector], Vector], v: Vector) -> Vector:
     """Return the history's inverse Hessian times v: P w + S R'^-1 (D a - Y'P w), with a = R^-1 S'v and w = v - Y a."""
-    single, inverse = v.astype(jnp.float32), history.inverse
-    weights = inverse @ (history.directions @ single).astype(inverse.dtype)
-    whole = base((single - weights.astype(jnp.float32) @ history.images).astype(v.dtype)).astype(jnp.float32)
+    kind, inverse = history.directions.dtype, history.inverse
+    rounded = v.astype(kind)
+    weights = inverse @ (history.directions @ rounded).astype(inverse.dtype)
+    whole = base((rounded - weights.astype(kind) @ history.images).astype(v.dtype)).astype(kind)
     back = (history.curvatures * weights - (history.images @ whole).astype(inverse.dtype)) @ inverse
-    return (whole + back.astype(jnp.float32) @ history.directions).astype(v.dtype)
+    return (whole + back.astype(kind) @ history.directions).astype(v.dtype)
