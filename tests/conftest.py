@@ -58,3 +58,37 @@ def stand_ins() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+# Further cases of claims whose other cases always run: half a minute each on two cores. They run by `pytest -m slow`.
+SLOW = (
+    "test_exchanges.py::test_the_cut_and_the_grown_network_give_the_same_blocks",
+    "doubled_network[tanh, two layers]",
+    "doubled_network[softplus, two layers]",
+    "doubled_network[gelu, three layers]",
+    "doubled_network[squeeze and excite]",
+    "doubled_network[fused geglu]",
+    "doubled_network[transformer, norm last]",
+    "test_escape.py::test_a_torch_module_grows_and_its_loss_falls_in_torch[encoder",
+    "test_escape.py::test_unit_after_unit_the_loss_falls[relu]",
+    "test_unit_costs.py::test_a_layer_behind_a_flattening_has_no_costs_and_a_transformers_has",
+    "test_paths.py::test_relu_keeps_unit_incoming_vectors_along_the_whole_path[incoming]",
+    "test_paths.py::test_relu_keeps_unit_incoming_vectors_along_the_whole_path[joint]",
+    "test_from_torch.py::test_a_module_and_its_conversion_have_equal_outputs[lstm]",
+    "test_contract.py::test_a_model_goes_through_every_verb[convolution by hand]",
+    "test_flat_any_model.py::test_channels_of_a_lenet_with_softmax_outputs",
+    "test_flat_any_model.py::test_weights_before_a_batch_norm_with_kept_statistics",
+    "test_resize_any_model.py::test_a_copied_channel_is_the_pair_that_shrinking_merges_and_costs_nothing",
+    "whole_hessian[1-mish,relu6]",
+    "whole_hessian[1-elu,selu]",
+    "whole_hessian[1-hardswish,gelu_tanh]",
+    "whole_hessian[2-relu,tanh]",
+    "test_lbfgs_history.py::test_what_a_matrix_free_path_reports_is_in_double_precision",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow ones."""
+    for item in items:
+        if any(name in item.nodeid for name in SLOW):
+            item.add_marker(pytest.mark.slow)
