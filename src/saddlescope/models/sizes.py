@@ -65,13 +65,7 @@ def require_resizable(model: Any, verb: str) -> None:
         SettingsError: see above.
     """
     if not is_resizable(model):
-        raise SettingsError(
-            f"{verb} needs a network that can be built in other widths",
-            name="network",
-            value=_kind(model),
-            expected="a MLP",
-            advice="Paths, certificates and walks work with any model",
-        )
+        raise _refusal(model, f"{verb} needs a network that can be built in other widths")
 
 
 def require_traceable(model: Any, verb: str) -> None:
@@ -81,18 +75,18 @@ def require_traceable(model: Any, verb: str) -> None:
         SettingsError: see above.
     """
     if not is_traceable(model):
-        raise SettingsError(
-            f"{verb} knows chains of dense layers only",
-            name="network",
-            value=_kind(model),
-            expected="a MLP",
-            advice="Paths, certificates and walks work with any model",
-        )
+        raise _refusal(model, f"{verb} knows chains of dense layers only")
 
 
-def _kind(model: Any) -> str:
+def _refusal(model: Any, text: str) -> SettingsError:
     own = unwrapped(model)
-    return own.__name__ if isinstance(own, type) else f"a {type(own).__qualname__}"
+    return SettingsError(
+        text,
+        name="network",
+        value=own.__name__ if isinstance(own, type) else f"a {type(own).__qualname__}",
+        expected="a MLP",
+        advice="Paths, certificates and walks work with any model",
+    )
 
 
 def require_resizable_layer(model: Any, layer: int) -> None:

@@ -20,7 +20,7 @@ from saddlescope.arrays import Parameters, fingerprint, to_numpy
 from saddlescope.errors import SettingsError, ShapeError
 from saddlescope.models.contract import adapted, as_taken, output_of, sample_bytes
 from saddlescope.models.door import require_sound
-from saddlescope.precision import float64, in_float64
+from saddlescope.precision import float64, in_float64, single
 from saddlescope.problem import losses
 from saddlescope.problem.checks import require_fit, require_samples
 from saddlescope.problem.placement import CHUNK_BYTES, chunk_samples, chunked, device_for, marks
@@ -149,7 +149,7 @@ class Problem(eqx.Module):
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         floats = {name: leaf for name, leaf in fields.items() if getattr(leaf, "dtype", None) == jnp.float64}
-        return self.with_arrays({**_single(floats), "labels": None})
+        return self.with_arrays({**single(floats), "labels": None})
 
     @property
     def penalised(self) -> bool:
@@ -295,11 +295,6 @@ class Chunk(NamedTuple):
     inputs: Array
     targets: Array
     weights: Array
-
-
-@jax.jit
-def _single(arrays: dict[str, Array]) -> dict[str, Array]:
-    return {name: array.astype(jnp.float32) for name, array in arrays.items()}
 
 
 @eqx.filter_jit
